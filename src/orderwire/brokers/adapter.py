@@ -1,0 +1,245 @@
+"""What a broker-integration developer subclasses: REST calls that must exist, events that may be given."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import ClassVar, Protocol
+
+from orderwire.brokers.http import BrokerHttp
+from orderwire.clock import Clock
+from orderwire.core.events import Event, EventType
+from orderwire.core.instruments import Instrument, InstrumentLookup
+from orderwire.core.orders import (
+    AccountId,
+    Funds,
+    Holding,
+    ModifyRequest,
+    OrderId,
+    OrderRequest,
+    OrderUpdate,
+    Position,
+    Trade,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One thing an account needs from its user: a credential or an address."""
+
+    name: str
+    label: str
+    secret: bool = False
+    default: str = ""
+    required: bool = True
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerSession:
+    """A login that a broker granted. `secrets` is sealed at rest and never logged."""
+
+    user_id: str
+    secrets: Mapping[str, str] = field(repr=False)
+    expires_at: datetime | None = None
+    """Aware; the moment after which the broker refuses it (06:00 IST, 24 h …)."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What the broker said about the account besides, not secret (client code, dealer …)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostbackRequest:
+    """An HTTP callback as it came: raw body, headers in lower case, nothing decoded."""
+
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostbackHint:
+    """What a postback with a valid checksum claims: a reason to read the book, nothing more (tier C)."""
+
+    order_id: OrderId
+    broker_time: str
+    """The broker's own timestamp text, covered by the checksum."""
+    claims: Mapping[str, str]
+    """Status, filled and the like as text, for the security comparison with REST and the operator's eyes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountProfile:
+    """One user at one broker, as an adapter sees it."""
+
+    account: AccountId
+    credentials: Mapping[str, str] = field(repr=False)
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    allow_plaintext: bool = False
+    """Plain http/ws off loopback was explicitly allowed for this account."""
+
+
+class Publisher(Protocol):
+    """Where an adapter's events go; the engine."""
+
+    def put(self, event: Event) -> None:
+        """Queue the event; never blocks, never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterTools:
+    """What an adapter works with; all of it is given, nothing is global."""
+
+    http: BrokerHttp
+    instruments: InstrumentLookup
+    clock: Clock
+    publisher: Publisher | None = None
+
+
+class BrokerAdapter(ABC):
+    """Speaks one broker's language for one account.
+
+    All `async` methods run on the feed loop. An adapter holds no retry, thread, back-off or flag: it raises
+    an error of `orderwire.errors` and the supervisor decides. Every observation it returns or publishes
+    carries this account's id, the channel it came by and the time its bytes were read.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    credential_fields: ClassVar[tuple[Field, ...]] = ()
+    address_fields: ClassVar[tuple[Field, ...]] = ()
+    has_stream: ClassVar[bool] = False
+    has_postback: ClassVar[bool] = False
+    api_version: ClassVar[str] = ""
+    """The broker API version that is sent and pinned; shown by `orderwire doctor`."""
+
+    def __init__(self, profile: AccountProfile, tools: AdapterTools) -> None:
+        self.profile = profile
+        self.tools = tools
+        self.session: BrokerSession | None = None
+        """Set by the owner of the account's login before any call that needs it."""
+        self.heard_at = 0.0
+        """Monotonic seconds of the last inbound byte of the stream; written by `listen`."""
+        self.listening = False
+        """True from the moment the stream delivers until it ends; written by `listen`."""
+
+    # --- logging in -----------------------------------------------------------------------------------
+
+    def login_url(self, *, state: str = "") -> str | None:  # noqa: ARG002 - part of the contract
+        """Return where to send the user's browser to log in, or None when keys alone suffice.
+
+        `state` comes back unchanged on our redirect, so that the reply can be matched to the user.
+        """
+        return None
+
+    @abstractmethod
+    async def login(self, grant: Mapping[str, str]) -> BrokerSession:
+        """Turn the redirect's query parameters (or, with keys alone, an empty mapping) into a session.
+
+        Raises SessionExpiredError when the broker refuses the grant, BrokerUnreachableError when it is away.
+        """
+
+    async def logout(self) -> None:
+        """End the broker session, where the broker has such a call."""
+
+    # --- must: REST -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def place_order(self, request: OrderRequest) -> OrderId:
+        """Send one order, once. Raises OrderRefusedError when the broker says no (there is no order then),
+        and BrokerUnreachableError with `sent=True` when the order may exist: find it by its tag.
+        """
+
+    @abstractmethod
+    async def modify_order(self, request: ModifyRequest, *, current: OrderUpdate | None = None) -> OrderId:
+        """Ask for new terms. `current` is the last observation, for brokers that want the old terms too."""
+
+    @abstractmethod
+    async def cancel_order(self, order_id: OrderId, *, current: OrderUpdate | None = None) -> OrderId:
+        """Ask for the cancellation of one order."""
+
+    @abstractmethod
+    async def order_book(self) -> Sequence[OrderUpdate]:
+        """Read every order of the session day; an empty book is an empty list. Channel REST."""
+
+    @abstractmethod
+    async def order_history(self, order_id: OrderId) -> Sequence[OrderUpdate]:
+        """Read one order's states, oldest first, `history_index` counting from 0. Channel HISTORY."""
+
+    @abstractmethod
+    async def trade_book(self) -> Sequence[Trade]:
+        """Read every execution of the session day."""
+
+    @abstractmethod
+    async def positions(self) -> Sequence[Position]:
+        """Read the net positions."""
+
+    @abstractmethod
+    async def holdings(self) -> Sequence[Holding]:
+        """Read the holdings."""
+
+    @abstractmethod
+    async def funds(self) -> Funds:
+        """Read the money."""
+
+    @abstractmethod
+    async def instruments_of_the_day(self) -> Sequence[Instrument]:
+        """Download the broker's own list of instruments (instruments.md)."""
+
+    # --- may: events ----------------------------------------------------------------------------------
+
+    async def listen(self) -> None:
+        """Run the stream until it ends, publishing what arrives; only when `has_stream`.
+
+        Sets `listening` once updates can arrive and `heard_at` on every inbound byte. Always ends by raising:
+        BrokerUnreachableError (reconnect), SessionExpiredError (stop until login), PermissionRefusedError
+        (this account has no stream: poll), ProtocolViolationError (count, reconnect, alert).
+        Cancelling it closes the connection within a second.
+        """
+        raise NotImplementedError(f"{self.title} has no stream")
+
+    @classmethod
+    def read_postback(cls, request: PostbackRequest, *, secrets: Sequence[str]) -> PostbackHint:
+        """Verify and read a postback; pure. Raises ProtocolViolationError for anything not perfect.
+
+        `secrets`: the app's current and previous secret; compared in constant time.
+        """
+        raise NotImplementedError(f"{cls.name} sends no postbacks")
+
+    # --- gives: events --------------------------------------------------------------------------------
+
+    def on_order(self, update: OrderUpdate) -> None:
+        """Publish an observation of an order; does nothing when no publisher is attached."""
+        self._publish(EventType.ORDER_UPDATE, update, OrderUpdate)
+
+    def on_trade(self, trade: Trade) -> None:
+        """Publish an execution; does nothing when no publisher is attached."""
+        self._publish(EventType.TRADE_UPDATE, trade, Trade)
+
+    def on_position(self, position: Position) -> None:
+        """Publish a position; does nothing when no publisher is attached."""
+        self._publish(EventType.POSITION_UPDATE, position, Position)
+
+    def _publish(self, kind: EventType, value: object, expected: type) -> None:
+        if not isinstance(value, expected):
+            raise TypeError(f"{kind.name} takes a {expected.__name__}, not {type(value).__name__}")
+        if self.tools.publisher is not None:
+            self.tools.publisher.put(Event(kind, value))
+
+
+_LOOPBACK = re.compile(r"^[a-z]+://(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:\d+)?(/|$)")
+
+
+def plaintext_refusal(address: str, *, allow_plaintext: bool) -> str | None:
+    """Say why a broker address may not be used, or None when it may.
+
+    Plain http/ws is for loopback, or for an account that allows it explicitly (design: tier B).
+    """
+    if address.startswith(("https://", "wss://")) or _LOOPBACK.match(address) or allow_plaintext:
+        return None
+    return (
+        f"{address} is not encrypted: orders and tokens could be read and changed on the way. "
+        "Use https/wss, or allow plain text for this account explicitly (--allow-plaintext)."
+    )
