@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Protocol
@@ -122,8 +122,20 @@ class BrokerAdapter(ABC):
         """Set by the owner of the account's login before any call that needs it."""
         self.heard_at = 0.0
         """Monotonic seconds of the last inbound byte of the stream; written by `listen`."""
-        self.listening = False
+        self.on_listening: Callable[[bool], None] | None = None
+        """Told when the stream begins and ceases to deliver; set by the supervisor, called on the feed loop."""
+        self._listening = False
+
+    @property
+    def listening(self) -> bool:
         """True from the moment the stream delivers until it ends; written by `listen`."""
+        return self._listening
+
+    @listening.setter
+    def listening(self, delivers: bool) -> None:
+        changed, self._listening = delivers is not self._listening, delivers
+        if changed and self.on_listening is not None:
+            self.on_listening(delivers)
 
     # --- logging in -----------------------------------------------------------------------------------
 
