@@ -36,3 +36,83 @@ class FeedStatus(Struct, frozen=True, kw_only=True):
     """The stream delivers."""
     reconnects: int = 0
     next_try: datetime | None = None
+
+
+class FeedFacts(Struct, frozen=True, kw_only=True):
+    """All that decides the freshness of an account; durations in seconds."""
+
+    push: bool = True
+    """The user is on real-time updates; False: MANUAL, today's behaviour."""
+    logged_in: bool = True
+    streams: bool = True
+    """The broker has a stream and this account may use it."""
+    delivering: bool = False
+    """The stream delivers."""
+    reconciled: bool = False
+    """The book was read, from start to end, after the stream began to deliver (or at all, without a stream)."""
+    ever_read: bool = False
+    read_age: float = 0.0
+    """Since the last successful read; meaningless before `ever_read`."""
+    failing_for: float = 0.0
+    """Since the first of the reads that failed in a row; 0 when the last one went well."""
+    open_orders: int = 0
+
+
+STALE_AFTER = 15.0
+"""Seconds without a successful read, with orders open, after which the page is out of date."""
+
+READS_AFTER_ACTION = (0.0, 0.25, 1.0)
+"""Seconds after a place, modify or cancel of ours at which the book is read (placing sends no postback)."""
+
+MANUAL_READS_AFTER_ACTION = (0.5,)
+"""The same with push off: the baseline the pilot is compared with."""
+
+HEALTHY_AFTER = 30.0
+"""Seconds a stream must deliver, with one good reconcile, before the back-off starts afresh."""
+
+_OPEN, _IDLE, _POLLING = 4.0, 30.0, 3.0
+_BASE, _CAP_OPEN, _CAP_CLOSED = 0.5, 8.0, 60.0
+
+
+def freshness(facts: FeedFacts) -> Freshness:
+    """Decide what the page may say; the first rule that holds, worst first."""
+    if not facts.push:
+        return Freshness.MANUAL
+    if not facts.logged_in:
+        return Freshness.AUTH_REQUIRED
+    if facts.open_orders and _unread_for(facts) > STALE_AFTER:
+        return Freshness.STALE
+    if not facts.ever_read:
+        return Freshness.RECONCILING if facts.failing_for <= STALE_AFTER else Freshness.STALE
+    if not facts.streams or not facts.delivering:
+        return Freshness.DEGRADED
+    return Freshness.LIVE if facts.reconciled else Freshness.RECONCILING
+
+
+def _unread_for(facts: FeedFacts) -> float:
+    return facts.read_age if facts.ever_read else facts.failing_for
+
+
+def read_interval(state: Freshness, *, open_orders: int, market_open: bool = True) -> float | None:
+    """Return the seconds until the next routine read of the book, or None when none is due by itself."""
+    if state in {Freshness.MANUAL, Freshness.AUTH_REQUIRED}:
+        return None
+    if not market_open:
+        return _IDLE
+    if state is Freshness.LIVE:
+        return _OPEN if open_orders else _IDLE
+    return _POLLING
+
+
+def reconnect_delay(attempt: int, *, chance: float, market_open: bool = True) -> float:
+    """Return the seconds to wait before connect number `attempt` (1, 2, …): full jitter, capped.
+
+    `chance` is uniform in [0, 1). Full jitter spreads the accounts that one outage dropped together.
+    """
+    cap = _CAP_OPEN if market_open else _CAP_CLOSED
+    return chance * min(cap, _BASE * 2 ** min(attempt, 16))
+
+
+def reads_after_action(*, push: bool) -> tuple[float, ...]:
+    """Return when the book is read after an action of the user, in seconds."""
+    return READS_AFTER_ACTION if push else MANUAL_READS_AFTER_ACTION

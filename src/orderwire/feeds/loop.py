@@ -1,0 +1,64 @@
+"""The one asyncio loop, in its one thread, on which all feeds live."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class FeedLoop:
+    """An asyncio loop in the thread `feed-loop`. Start and stop from any other thread; restartable."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The running loop. Raises RuntimeError before `start` and after `stop`."""
+        if self._loop is None:
+            raise RuntimeError("the feed loop is not running")
+        return self._loop
+
+    @property
+    def running(self) -> bool:
+        """Whether coroutines are taken."""
+        return self._loop is not None
+
+    def start(self) -> None:
+        """Start the thread and return once the loop takes coroutines. No effect when running."""
+        if self._loop is not None:
+            return
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._main, args=(ready,), name="feed-loop", daemon=True)
+        self._thread.start()
+        ready.wait()
+
+    def stop(self, timeout: float = 3.0) -> bool:
+        """Cancel every task, let each finish, end the thread; False when it took longer than `timeout` s."""
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return True
+        self._loop = None
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the loop; the result comes as a concurrent future. From any other thread."""
+        loop = self._loop
+        if loop is None:
+            work.close()
+            raise RuntimeError("the feed loop is not running")
+        return asyncio.run_coroutine_threadsafe(work, loop)
+
+    def _main(self, ready: threading.Event) -> None:
+        with asyncio.Runner() as runner:
+            self._loop = runner.get_loop()
+            self._loop.call_soon(ready.set)
+            self._loop.run_forever()

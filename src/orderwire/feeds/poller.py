@@ -1,0 +1,113 @@
+"""Reads an account's books and publishes what differs from what we hold."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from orderwire.brokers.adapter import BrokerAdapter
+from orderwire.core.lifecycle import OrderView
+from orderwire.core.orders import AccountId, OrderId, OrderUpdate, Position, Trade
+
+
+class HeldOrders(Protocol):
+    """What we hold of an account's orders; in memory, any thread."""
+
+    def current(self, account: AccountId, order_id: OrderId) -> OrderView | None:
+        """Return what the page shows of the order, or None when it is not known."""
+        ...
+
+    def open_orders(self, account: AccountId) -> int:
+        """Count the account's orders to which something can still happen, submissions in doubt included."""
+        ...
+
+
+class BookPoller:
+    """Reads one account's books through its adapter, on the feed loop; errors of the adapter pass through."""
+
+    def __init__(self, adapter: BrokerAdapter, *, held: HeldOrders) -> None:
+        self._adapter = adapter
+        self._held = held
+        self._orders: dict[OrderId, OrderUpdate] = {}
+        self._trades: set[tuple[str, OrderId, str]] = set()
+        self._positions: dict[tuple[str, str, str], Position] = {}
+        self.missed_by_push = 0
+        """Rows that told us something the stream had not, since the start."""
+
+    async def read_orders(self) -> bool:
+        """Read the order book, publish what differs; True when an execution is new, so trades are due."""
+        rows = await self._adapter.order_book()
+        fills = False
+        for row in rows:
+            before = self._orders.get(row.order_id)
+            fills |= row.filled_quantity > (before.filled_quantity if before else 0)
+            self._orders[row.order_id] = row
+            if before is None or not _same_row(before, row) or not self._settled(row):
+                self._adapter.on_order(row)
+        self._forget_all_but({row.order_id for row in rows})
+        return fills
+
+    async def read_history(self, order_id: OrderId) -> None:
+        """Read one order's history and publish all of it: the position in it breaks a tie."""
+        for row in await self._adapter.order_history(order_id):
+            self._adapter.on_order(row)
+
+    async def read_trades(self) -> None:
+        """Read the trade book and publish the executions not published before."""
+        for trade in await self._adapter.trade_book():
+            if _trade_key(trade) not in self._trades:
+                self._trades.add(_trade_key(trade))
+                self._adapter.on_trade(trade)
+
+    async def read_positions(self) -> None:
+        """Read the net positions and publish those that moved."""
+        for position in await self._adapter.positions():
+            key = (position.exchange, position.symbol, position.product)
+            if _moved(self._positions.get(key), position):
+                self._positions[key] = position
+                self._adapter.on_position(position)
+
+    def _settled(self, row: OrderUpdate) -> bool:
+        """Whether what we hold agrees with the row, so that publishing it again would tell nothing."""
+        held = self._held.current(row.account, row.order_id)
+        if held is None:
+            return False
+        agrees = held.filled_quantity == row.filled_quantity and held.status == row.status
+        if not agrees:
+            self.missed_by_push += 1
+        overlaid = held.pending_modify or held.pending_cancel or held.conflict or held.checking
+        return agrees and not overlaid
+
+    def _forget_all_but(self, present: set[OrderId]) -> None:
+        for gone in self._orders.keys() - present:
+            del self._orders[gone]
+
+
+def _same_row(before: OrderUpdate, row: OrderUpdate) -> bool:
+    return _content(before) == _content(row)
+
+
+def _content(row: OrderUpdate) -> tuple[object, ...]:
+    return (
+        row.raw_status,
+        row.filled_quantity,
+        row.quantity,
+        row.price,
+        row.trigger_price,
+        row.order_type,
+        row.average_price,
+        row.broker_time,
+        row.reason,
+        row.exchange_order_id,
+    )
+
+
+def _trade_key(trade: Trade) -> tuple[str, OrderId, str]:
+    return (trade.exchange, trade.order_id, trade.trade_id)
+
+
+def _moved(before: Position | None, now: Position) -> bool:
+    return before is None or (before.quantity, before.buy_quantity, before.sell_quantity) != (
+        now.quantity,
+        now.buy_quantity,
+        now.sell_quantity,
+    )
