@@ -7,9 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import ClassVar, Protocol
 
-from orderwire.brokers.http import BrokerHttp
+from orderwire.brokers.http import BrokerHttp, Bucket
 from orderwire.clock import Clock
 from orderwire.core.events import Event, EventType
 from orderwire.core.instruments import Instrument, InstrumentLookup
@@ -112,6 +113,9 @@ class BrokerAdapter(ABC):
     address_fields: ClassVar[tuple[Field, ...]] = ()
     has_stream: ClassVar[bool] = False
     has_postback: ClassVar[bool] = False
+    budgets: ClassVar[Mapping[str, Bucket]] = MappingProxyType({})
+    """What the broker allows, by bucket name. Names begin with the broker's (`zerodha.orders`), for
+    `BrokerHttp` holds those of all brokers."""
     api_version: ClassVar[str] = ""
     """The broker API version that is sent and pinned; shown by `orderwire doctor`."""
 
