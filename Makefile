@@ -1,0 +1,98 @@
+# What one can do here. Everything is set up in .venv/ on first use; nothing else is installed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+NODE_OK := $(shell node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' 2>/dev/null && echo yes)
+PIP := $(PY) -m pip --disable-pip-version-check --quiet install
+HASHED := $(PIP) --require-hashes --no-deps -r
+COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --custom-compile-command "make lock"
+TEST ?= tests
+SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' 2>/dev/null)
+
+export PYTHONWARNINGS ?= default
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test test-browser check lint types walls setup setup-dev pages peers format lock \
+  screenshots bench-engine soak clean
+
+help: ## List what one can do here
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+demo: setup pages ## Set everything up and run the demo: both simulated brokers and the page, http://127.0.0.1:5080
+	@$(BIN)/orderwire demo $(ARGS)
+
+serve: setup pages ## Set everything up and run the service
+	@$(BIN)/orderwire serve $(ARGS)
+
+test: setup-dev pages peers ## Set everything up and run every test (TEST=path runs some, REPORT=1 shows figures)
+	@$(BIN)/pytest $(TEST) -n 2 --dist loadgroup $(if $(REPORT),-rA) $(ARGS)
+
+test-browser: setup-dev pages peers ## Run the tests in a real browser
+	@$(BIN)/pytest tests/browser tests/acceptance -v $(ARGS)
+
+check: lint types walls ## Lint, types and import contracts
+
+lint: setup-dev
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup-dev
+	@$(BIN)/mypy
+
+walls: setup-dev
+	@$(BIN)/lint-imports
+
+format: setup-dev ## Format and fix what can be fixed
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+screenshots: setup-dev pages ## Make the pictures of the README from the running demo
+	@$(PY) docs/screenshots.py
+
+bench-engine: setup-dev ## Measure the event engine beside vn.py's
+	@$(PY) bench/engine.py
+
+setup: $(VENV)/.run
+setup-dev: $(VENV)/.dev
+peers: .venv-peers/.stamp ## Set up the environment of the brokers' own client libraries (test peers)
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit("orderwire needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 …") if sys.version_info < (3, 11) else None'
+	@echo "Setting up $(VENV)/ …"
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.run: requirements/run.lock pyproject.toml | $(PY)
+	@echo "Installing what the service needs …"
+	@$(HASHED) requirements/run.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.lock $(VENV)/.run
+	@echo "Installing what the tests need …"
+	@$(HASHED) requirements/dev.lock
+	@touch $@
+
+.venv-peers/.stamp: requirements/peers.lock
+	@echo "Installing the brokers' own client libraries (test peers) …"
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r $<
+	@touch $@
+
+pages: src/orderwire/web/static/build/.stamp
+
+src/orderwire/web/static/build/.stamp: $(SOURCES) | setup
+	@$(if $(NODE_OK),:,echo "Installing Node.js from PyPI for the page build …" && $(HASHED) requirements/pages.lock)
+	@echo "Building the pages …"
+	@$(PY) frontend/build.py
+	@touch $@
+
+lock: setup-dev ## Resolve the lock files anew
+	@$(PIP) uv
+	@$(COMPILE) pyproject.toml --all-extras --group dev -o requirements/dev.lock
+	@$(COMPILE) pyproject.toml --extra sim --group build -c requirements/dev.lock -o requirements/run.lock
+	@$(COMPILE) --group pages -c requirements/dev.lock -o requirements/pages.lock
+	@$(COMPILE) --group peers -o requirements/peers.lock
+
+clean: ## Remove everything that was set up or built
+	@rm -rf $(VENV) .venv-peers frontend/node_modules src/orderwire/web/static/build .mypy_cache .ruff_cache

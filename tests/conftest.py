@@ -1,0 +1,93 @@
+"""Finds what tests need from outside PyPI, and makes every skip a failure where everything must be there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIRE_ALL = os.environ.get("ORDERWIRE_TEST_REQUIRE", "") == "all"
+
+
+def find_samples() -> Path | None:
+    folder = os.environ.get("ORDERWIRE_SAMPLES", "")
+    return Path(folder) if folder and Path(folder).is_dir() else None
+
+
+def find_chromium() -> Path | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    macos = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    return Path(found) if found else macos if macos.exists() else None
+
+
+def find_peers() -> Path | None:
+    python = Path(os.environ.get("ORDERWIRE_PEERS", ROOT / ".venv-peers")) / "bin" / "python"
+    return python if python.exists() else None
+
+
+def find_program(name: str) -> Callable[[], Path | None]:
+    def find() -> Path | None:
+        found = shutil.which(name)
+        return Path(found) if found else None
+
+    return find
+
+
+NEEDS: dict[str, tuple[Callable[[], Path | None], str]] = {
+    "chromium": (find_chromium, "Chromium (Debian: apt-get install chromium)"),
+    "npm": (find_program("npm"), "Node.js with npm (>= 20)"),
+    "peers": (find_peers, "the environment of the brokers' own client libraries (make peers)"),
+    "promtool": (find_program("promtool"), "promtool (Debian: apt-get install prometheus)"),
+    "samples": (find_samples, "third-party samples: set ORDERWIRE_SAMPLES to their folder"),
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        for what in mark.args:
+            find, how = NEEDS[what]
+            if find() is None:
+                pytest.skip(f"needs {how}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and ORDERWIRE_TEST_REQUIRE=all: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The folder of third-party payloads; use together with `needs("samples")`."""
+    folder = find_samples()
+    if folder is None:
+        pytest.skip("needs third-party samples: set ORDERWIRE_SAMPLES to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """Path of a Chromium; use together with `needs("chromium")`."""
+    path = find_chromium()
+    if path is None:
+        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def peers() -> Path:
+    """The Python of the environment that holds the brokers' own client libraries."""
+    path = find_peers()
+    if path is None:
+        pytest.skip("needs the environment of the brokers' own client libraries (make peers)")
+    return path
