@@ -30,6 +30,10 @@ class StoreError(OrderwireError):
     """The database did not take a write; nothing of the transaction was kept."""
 
 
+class StoreBusyError(StoreError):
+    """The database takes no writes for now (locked, disk full, connection lost); nothing was kept, try again."""
+
+
 class SealError(StoreError):
     """A sealed secret cannot be opened: wrong key, or it was altered. It is never guessed or skipped."""
 
