@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from orderwire.brokers.adapter import BrokerAdapter
 from orderwire.core import orders
-from orderwire.core.instruments import Instrument, suggestions
+from orderwire.core.instruments import suggestions
 from orderwire.core.lifecycle import Submission, SubmissionState
 from orderwire.core.orders import AccountId, ModifyRequest, OrderId, OrderRequest
 from orderwire.errors import (
@@ -48,15 +48,15 @@ def new_tag(choose: Callable[[str], str] = secrets.choice) -> str:
 class Desk:
     """Places, modifies and cancels for a user; called from web threads, blocks until the broker answered."""
 
-    def __init__(self, *, fleet: Fleet, book: OrderBook, database: Database, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, *, fleet: Fleet, book: OrderBook, database: Database, now: Callable[[], datetime]
+    ) -> None:
         self._fleet = fleet
         self._book = book
         self._database = database
         self._now = now
 
-    def place(
-        self, account: AccountId, request: OrderRequest, *, idempotency_key: str = ""
-    ) -> Submission:
+    def place(self, account: AccountId, request: OrderRequest, *, idempotency_key: str = "") -> Submission:
         """Place one order and return its submission: ACCEPTED, REFUSED (with the broker's words) or UNKNOWN.
 
         UNKNOWN means that the broker may have it; the book is read and tells. Raises InvalidRequestError,
@@ -150,9 +150,7 @@ class Desk:
             submission, state=state, order_id=OrderId(order_id), reason=reason, decided=self._now()
         )
 
-    def _act(
-        self, account: AccountId, adapter: BrokerAdapter, call: Coroutine[Any, Any, OrderId]
-    ) -> OrderId:
+    def _act(self, account: AccountId, adapter: BrokerAdapter, call: Coroutine[Any, Any, OrderId]) -> OrderId:
         if adapter.session is None:
             call.close()
             raise SessionExpiredError(f"Log in to {adapter.title} first: the session has ended.")

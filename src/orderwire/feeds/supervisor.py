@@ -38,6 +38,20 @@ _DETAILS = {
 }
 
 
+_EXPLAINS = {
+    "login": Freshness.AUTH_REQUIRED,
+    "read": Freshness.STALE,
+    "stream": Freshness.DEGRADED,
+    "trades": Freshness.STALE,
+    "positions": Freshness.STALE,
+}
+"""Which freshness a failure of what explains to the trader."""
+
+_SESSION_LASTS = 60.0
+_LOGIN_PAUSE, _LOGIN_PAUSE_CAP = 2.5, 900.0
+"""Seconds: a session ended sooner than the first was taken from us; logins then wait from 5 s up to 15 min."""
+
+
 class ConnectLimiter:
     """Lets at most 10 connects through in 100 ms and 50 in a second, process-wide; on the feed loop."""
 
@@ -115,7 +129,8 @@ class FeedSupervisor:
         self._not_before = 0.0
         self._stream_not_before = 0.0
         self._side_books_read = False
-        self._detail = ""
+        self._details: dict[Freshness, str] = {}
+        """In words what went wrong, by the freshness it explains."""
         self._next_try: datetime | None = None
         self._status = FeedStatus(
             account=self.account, freshness=Freshness.RECONCILING, since=around.clock.now()
@@ -134,7 +149,7 @@ class FeedSupervisor:
         self.adapter.session = session
         self._streams = self.adapter.has_stream
         self._not_before = 0.0
-        self._detail = ""
+        self._details.clear()
         self._mark_logged_in()
         self.request_read()
         self.tick()
@@ -159,7 +174,7 @@ class FeedSupervisor:
         """Recompute the freshness; called on every event here and once a second by the fleet."""
         facts = self._facts()
         state = recovery.freshness(facts)
-        detail = "" if state is Freshness.LIVE else (self._detail or _DETAILS[state])
+        detail = self._details.get(state) or _DETAILS[state]
         told = (self._status.freshness, self._status.detail, self._status.connected)
         now_wall = self._around.clock.now()
         self._status = FeedStatus(
@@ -190,18 +205,20 @@ class FeedSupervisor:
                 tasks.create_task(self._listening())
 
     async def _log_in_again(self) -> None:
-        """Obtain a session whenever there is none and the broker needs no user for it."""
-        attempt = 0
+        """Obtain a session whenever there is none and the broker needs no user for it.
+
+        A session that ends soon after we obtained it was taken by another login: taking it back at once would
+        make two processes evict each other for ever, so the pause grows instead.
+        """
+        quick = 0
         while True:
             await self._logged_out.wait()
             await self._airlock("login", self._renew_once())
-            attempt = 0 if self._logged_in.is_set() else attempt + 1
-            if attempt:
-                await asyncio.sleep(self._login_pause(attempt))
-
-    def _login_pause(self, attempt: int) -> float:
-        """Logins are few and evict each other: never sooner than 5 s, then as slowly as outside the market."""
-        return 5.0 + recovery.reconnect_delay(attempt, chance=self._around.chance(), market_open=False)
+            began = _now()
+            if self._logged_in.is_set():
+                await self._logged_out.wait()
+            quick = quick + 1 if _now() - began < _SESSION_LASTS else 0
+            await asyncio.sleep(min(_LOGIN_PAUSE * 2**quick, _LOGIN_PAUSE_CAP) if quick else 0)
 
     async def _renew_once(self) -> None:
         session = await self._around.renew(self.account)
@@ -263,8 +280,7 @@ class FeedSupervisor:
     def _read_done(self, started: float) -> None:
         self._read_at, self._read_wall = _now(), self._around.clock.now()
         self._failing_since = None
-        if not (self._streams and self._push and self._delivering_since is None):
-            self._detail = ""
+        self._details.pop(Freshness.STALE, None)
         if self._delivering_since is not None and started >= self._delivering_since:
             self._reconciled = True
 
@@ -307,6 +323,8 @@ class FeedSupervisor:
 
     def _on_listening(self, delivers: bool) -> None:
         self._delivering_since = _now() if delivers else None
+        if delivers:
+            self._details.pop(Freshness.DEGRADED, None)
         self._reconciled = False
         self.request_read()
         self.tick()
@@ -318,11 +336,9 @@ class FeedSupervisor:
         except SessionExpiredError as error:
             self._expire(str(error))
         except PermissionRefusedError as error:
-            self._detail = str(error)
+            self._failed(what, error)
             if what == "stream":
                 self._streams = False
-            else:
-                self._failed(what, error)
         except ProtocolViolationError as error:
             self.counters.violations += 1
             self._failed(what, error)
@@ -343,7 +359,7 @@ class FeedSupervisor:
         self.tick()
 
     def _failed(self, what: str, error: Exception) -> None:
-        self._detail = f"{self.adapter.title}: {error}" if str(error) else _DETAILS[Freshness.DEGRADED]
+        self._details[_EXPLAINS[what]] = str(error)
         if what == "read":
             self.counters.failed_reads += 1
             self._failing_since = self._failing_since or _now()
@@ -353,7 +369,7 @@ class FeedSupervisor:
         self.adapter.session = None
         self._logged_in.clear()
         self._logged_out.set()
-        self._detail = detail
+        self._details[Freshness.AUTH_REQUIRED] = detail
         _log.warning("broker session ended", account=self.account, detail=detail)
 
     def _facts(self) -> FeedFacts:

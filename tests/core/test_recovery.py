@@ -1,0 +1,70 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orderwire.core.recovery import (
+    FeedFacts,
+    Freshness,
+    freshness,
+    read_interval,
+    reads_after_action,
+    reconnect_delay,
+)
+
+LIVE = {"delivering": True, "reconciled": True, "ever_read": True}
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({**LIVE}, Freshness.LIVE),
+        ({**LIVE, "reconciled": False}, Freshness.RECONCILING),
+        ({**LIVE, "delivering": False, "reconciled": False}, Freshness.DEGRADED),
+        ({"ever_read": True, "streams": False}, Freshness.DEGRADED),
+        ({}, Freshness.RECONCILING),
+        ({"failing_for": 15.0}, Freshness.RECONCILING),
+        ({"failing_for": 15.1}, Freshness.STALE),
+        ({**LIVE, "open_orders": 1, "read_age": 15.0}, Freshness.LIVE),
+        ({**LIVE, "open_orders": 1, "read_age": 15.1}, Freshness.STALE),
+        ({**LIVE, "open_orders": 0, "read_age": 99.0}, Freshness.LIVE),
+        ({"open_orders": 2, "failing_for": 16.0}, Freshness.STALE),
+        ({**LIVE, "logged_in": False}, Freshness.AUTH_REQUIRED),
+        ({**LIVE, "push": False}, Freshness.MANUAL),
+        ({**LIVE, "push": False, "logged_in": False}, Freshness.MANUAL),
+    ],
+)
+def test_freshness_says_the_worst_that_holds(facts, expected):
+    assert freshness(FeedFacts(**facts)) is expected
+
+
+@pytest.mark.parametrize(
+    ("state", "open_orders", "market_open", "expected"),
+    [
+        (Freshness.LIVE, 1, True, 4.0),
+        (Freshness.LIVE, 0, True, 30.0),
+        (Freshness.DEGRADED, 0, True, 3.0),
+        (Freshness.DEGRADED, 3, True, 3.0),
+        (Freshness.STALE, 1, True, 3.0),
+        (Freshness.DEGRADED, 1, False, 30.0),
+        (Freshness.MANUAL, 1, True, None),
+        (Freshness.AUTH_REQUIRED, 1, True, None),
+    ],
+)
+def test_the_book_is_read_as_often_as_the_state_asks(state, open_orders, market_open, expected):
+    assert read_interval(state, open_orders=open_orders, market_open=market_open) == expected
+
+
+@given(attempt=st.integers(1, 10_000), chance=st.floats(0, 1, exclude_max=True))
+def test_a_reconnect_never_waits_longer_than_its_cap(attempt, chance):
+    assert 0 <= reconnect_delay(attempt, chance=chance) < 8
+    assert 0 <= reconnect_delay(attempt, chance=chance, market_open=False) < 60
+
+
+@pytest.mark.parametrize(("attempt", "ceiling"), [(1, 1.0), (2, 2.0), (3, 4.0), (4, 8.0), (5, 8.0)])
+def test_the_back_off_doubles_up_to_the_cap(attempt, ceiling):
+    assert reconnect_delay(attempt, chance=0.5) == ceiling / 2
+
+
+def test_without_push_the_book_is_read_once_after_an_action():
+    assert reads_after_action(push=True) == (0.0, 0.25, 1.0)
+    assert reads_after_action(push=False) == (0.5,)

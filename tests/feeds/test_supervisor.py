@@ -1,0 +1,424 @@
+import asyncio
+import itertools
+from collections.abc import Callable
+from datetime import date
+
+import pytest
+
+from orderwire.brokers.adapter import AccountProfile, AdapterTools, BrokerAdapter, BrokerSession
+from orderwire.core.events import Event, EventType
+from orderwire.core.instruments import InstrumentTable
+from orderwire.core.orders import AccountId, Channel, Funds, OrderId, OrderStatus, OrderUpdate
+from orderwire.core.recovery import Freshness
+from orderwire.errors import (
+    BrokerUnreachableError,
+    PermissionRefusedError,
+    ProtocolViolationError,
+    RateLimitedError,
+    SessionExpiredError,
+)
+from orderwire.feeds.supervisor import ConnectLimiter, FeedSupervisor, FeedSurroundings
+from virtual_time import VirtualClock, run_virtually
+
+ACCOUNT = AccountId("acc")
+SESSION = BrokerSession(user_id="U", secrets={"token": "t"})
+
+
+def order(order_id="1", status=OrderStatus.OPEN, filled=0, **more):
+    return OrderUpdate(
+        account=ACCOUNT,
+        broker="fake",
+        order_id=OrderId(order_id),
+        channel=Channel.REST,
+        trading_date=date(2026, 8, 17),
+        raw_status=str(status),
+        status=status,
+        phase=9,
+        symbol="INFY",
+        exchange="NSE",
+        side="BUY",
+        order_type="LIMIT",
+        product="CNC",
+        quantity=10,
+        filled_quantity=filled,
+        **more,
+    )
+
+
+class ScriptedBroker(BrokerAdapter):
+    """A broker that does what the test says; real time never passes."""
+
+    name = "fake"
+    title = "Fake"
+    has_stream = True
+
+    def __init__(self, profile, tools):
+        super().__init__(profile, tools)
+        self.book = []
+        self.read_times = []
+        self.connect_times = []
+        self.read_error = None
+        self.stream: Callable = self.stay_connected
+        self.history = []
+
+    async def stay_connected(self):
+        self.listening = True
+        await asyncio.Event().wait()
+
+    async def listen(self):
+        self.connect_times.append(asyncio.get_running_loop().time())
+        await self.stream()
+
+    async def order_book(self):
+        self.read_times.append(asyncio.get_running_loop().time())
+        if self.read_error:
+            raise self.read_error
+        return list(self.book)
+
+    async def order_history(self, order_id):
+        self.history.append(order_id)
+        return []
+
+    async def login(self, grant):
+        return SESSION
+
+    async def place_order(self, request): ...
+    async def modify_order(self, request, *, current=None): ...
+    async def cancel_order(self, order_id, *, current=None): ...
+    async def trade_book(self):
+        return []
+
+    async def positions(self):
+        return []
+
+    async def holdings(self):
+        return []
+
+    async def funds(self):
+        return Funds(account=ACCOUNT)
+
+    async def instruments_of_the_day(self):
+        return []
+
+
+class Held:
+    """What the book holds, as far as the feed asks."""
+
+    def __init__(self):
+        self.open = 0
+
+    def current(self, account, order_id):
+        return None
+
+    def open_orders(self, account):
+        return self.open
+
+
+class Desk:
+    """One feed under test with everything around it."""
+
+    def __init__(self, *, push=True, renew=None):
+        self.clock = VirtualClock()
+        self.events: list[Event] = []
+        self.held = Held()
+        self.renewals = 0
+        tools = AdapterTools(http=None, instruments=InstrumentTable(), clock=self.clock, publisher=self)
+        self.broker = ScriptedBroker(AccountProfile(account=ACCOUNT, credentials={}), tools)
+        self.push = push
+        self.renew_with = renew
+
+    def put(self, event):
+        self.events.append(event)
+
+    async def renew(self, account):
+        self.renewals += 1
+        return self.renew_with
+
+    def run(self, story, *, logged_in=True):
+        async def play():
+            around = FeedSurroundings(
+                held=self.held,
+                publish=self.put,
+                clock=self.clock,
+                chance=lambda: 0.5,
+                connects=ConnectLimiter(),
+                market_open=lambda: True,
+                renew=self.renew,
+            )
+            if logged_in:
+                self.broker.session = SESSION
+            self.feed = FeedSupervisor(self.broker, around, push=self.push)
+            running = asyncio.create_task(self.feed.run())
+            try:
+                await story(self)
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+
+        run_virtually(play(), self.clock)
+
+    def freshness(self):
+        seen = [event.data.freshness for event in self.events if event.type == EventType.FEED_STATUS]
+        return [state for at, state in enumerate(seen) if at == 0 or seen[at - 1] is not state]
+
+    def orders(self):
+        return [event.data for event in self.events if event.type == EventType.ORDER_UPDATE]
+
+
+def test_the_page_is_live_only_after_the_book_was_read_on_a_delivering_stream():
+    async def story(desk):
+        await asyncio.sleep(1)
+        assert desk.feed.status.freshness is Freshness.LIVE
+
+    desk = Desk()
+    desk.run(story)
+
+    assert desk.freshness()[-1] is Freshness.LIVE
+    assert Freshness.RECONCILING in desk.freshness()
+    assert desk.broker.read_times[-1] >= desk.broker.connect_times[0]
+
+
+def test_a_live_feed_reads_every_four_seconds_while_orders_are_open_and_rarely_when_not():
+    async def story(desk):
+        desk.held.open = 1
+        await asyncio.sleep(20.5)
+        desk.held.open = 0
+        await asyncio.sleep(60)
+
+    desk = Desk()
+    desk.run(story)
+
+    busy = [t for t in desk.broker.read_times if 1 < t <= 20.5]
+    idle = [t for t in desk.broker.read_times if t > 25]
+    assert busy == [4, 8, 12, 16, 20]
+    assert len(idle) == 1 + 1
+
+
+def test_a_lost_stream_is_polled_at_once_and_every_three_seconds_until_it_is_back():
+    async def story(desk):
+        broker = desk.broker
+
+        async def refuse():
+            raise BrokerUnreachableError("gone")
+
+        async def drop_after_a_second():
+            broker.listening = True
+            await asyncio.sleep(1)
+            broker.stream = refuse
+            raise BrokerUnreachableError("gone")
+
+        broker.stream = drop_after_a_second
+        await asyncio.sleep(9)
+        assert desk.feed.status.freshness is Freshness.DEGRADED
+        broker.stream = broker.stay_connected
+        await asyncio.sleep(5)
+        assert desk.feed.status.freshness is Freshness.LIVE
+
+    desk = Desk()
+    desk.run(story)
+
+    assert [t for t in desk.broker.read_times if 1 <= t < 9] == [1, 4, 7]
+    back = desk.broker.connect_times[-1]
+    assert back in desk.broker.read_times
+    assert desk.freshness()[-2:] == [Freshness.RECONCILING, Freshness.LIVE]
+
+
+def test_the_delays_between_connects_double_with_jitter_up_to_eight_seconds():
+    async def refuse():
+        raise BrokerUnreachableError("no")
+
+    async def story(desk):
+        desk.broker.stream = refuse
+        await asyncio.sleep(40)
+
+    desk = Desk()
+    desk.broker.stream = refuse
+    desk.run(story)
+
+    times = desk.broker.connect_times
+    gaps = [round(b - a, 6) for a, b in itertools.pairwise(times)]
+    assert gaps[:6] == [0.5, 1.0, 2.0, 4.0, 4.0, 4.0]
+
+
+def test_a_dead_token_stops_everything_until_the_user_logs_in():
+    async def story(desk):
+        desk.broker.read_error = SessionExpiredError("Token is invalid")
+        await asyncio.sleep(30)
+        assert desk.feed.status.freshness is Freshness.AUTH_REQUIRED
+        reads = len(desk.broker.read_times)
+        await asyncio.sleep(600)
+        assert len(desk.broker.read_times) == reads
+        desk.broker.read_error = None
+        desk.feed.log_in(SESSION)
+        await asyncio.sleep(1)
+        assert desk.feed.status.freshness is Freshness.LIVE
+
+    Desk().run(story)
+
+
+def test_a_broker_that_needs_no_user_is_logged_in_again_by_itself():
+    async def story(desk):
+        await asyncio.sleep(1)
+        assert desk.feed.status.freshness is Freshness.LIVE
+
+    desk = Desk(renew=SESSION)
+    desk.run(story, logged_in=False)
+
+    assert desk.renewals == 1
+
+
+def test_two_processes_that_evict_each_other_do_not_ping_pong():
+    async def story(desk):
+        desk.broker.read_error = SessionExpiredError("logged out by another user")
+        await asyncio.sleep(3600)
+
+    desk = Desk(renew=SESSION)
+    desk.run(story)
+
+    assert 1 < desk.renewals <= 15
+
+
+def test_unread_for_fifteen_seconds_with_orders_open_is_stale_and_says_why():
+    async def story(desk):
+        desk.held.open = 1
+        await asyncio.sleep(1)
+        desk.broker.read_error = BrokerUnreachableError("the broker answers 502")
+        for _ in range(20):
+            await asyncio.sleep(1)
+            desk.feed.tick()
+        assert desk.feed.status.freshness is Freshness.STALE
+        assert "502" in desk.feed.status.detail
+
+    Desk().run(story)
+
+
+def test_a_rate_limit_is_honoured():
+    async def story(desk):
+        desk.held.open = 1
+        await asyncio.sleep(1)
+        desk.broker.read_error = RateLimitedError("slow down", retry_after=60)
+        await asyncio.sleep(60)
+
+    desk = Desk()
+    desk.run(story)
+
+    assert len([t for t in desk.broker.read_times if 1 < t < 60]) == 1
+
+
+def test_an_account_without_a_stream_polls_and_does_not_hammer():
+    async def forbidden():
+        raise PermissionRefusedError("a free app has no stream")
+
+    async def story(desk):
+        await asyncio.sleep(60)
+        assert desk.feed.status.freshness is Freshness.DEGRADED
+        assert "free app" in desk.feed.status.detail
+
+    desk = Desk()
+    desk.broker.stream = forbidden
+    desk.run(story)
+
+    assert len(desk.broker.connect_times) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("nonsense"), ProtocolViolationError("odd frame")])
+def test_an_adapter_that_raises_is_counted_and_reconnected(error):
+    async def odd():
+        raise error
+
+    async def story(desk):
+        await asyncio.sleep(30)
+
+    desk = Desk()
+    desk.broker.stream = odd
+    desk.run(story)
+
+    counted = desk.feed.counters.violations + desk.feed.counters.faults.get("ValueError", 0)
+    assert counted == len(desk.broker.connect_times) > 3
+
+
+def test_after_an_action_the_book_is_read_at_once_and_twice_more():
+    async def story(desk):
+        await asyncio.sleep(1)
+        desk.feed.after_action()
+        await asyncio.sleep(2)
+
+    desk = Desk()
+    desk.run(story)
+
+    assert [t for t in desk.broker.read_times if t >= 1] == [1.0, 1.25, 2.0]
+
+
+def test_with_push_off_no_stream_is_opened_and_the_book_waits_for_the_user():
+    async def story(desk):
+        await asyncio.sleep(100)
+        assert desk.feed.status.freshness is Freshness.MANUAL
+        desk.feed.after_action()
+        await asyncio.sleep(100)
+
+    desk = Desk(push=False)
+    desk.run(story)
+
+    assert desk.broker.connect_times == []
+    assert desk.broker.read_times == [0.0, 100.5]
+
+
+def test_a_tie_asks_for_the_orders_history():
+    async def story(desk):
+        await asyncio.sleep(1)
+        desk.feed.hint(OrderId("7"), "tie")
+        await asyncio.sleep(1)
+
+    desk = Desk()
+    desk.run(story)
+
+    assert desk.broker.history == ["7"]
+
+
+def test_unchanged_rows_that_agree_with_what_we_hold_are_published_once():
+    async def story(desk):
+        desk.held.open = 1
+        desk.held.current = lambda account, order_id: FakeView
+        await asyncio.sleep(30)
+
+    class FakeView:
+        filled_quantity = 0
+        status = OrderStatus.OPEN
+        pending_modify = pending_cancel = conflict = checking = False
+
+    desk = Desk()
+    desk.broker.book = [order()]
+    desk.run(story)
+
+    assert len(desk.orders()) == 1
+
+
+def test_a_row_we_do_not_hold_is_published_again_at_every_read():
+    async def story(desk):
+        desk.held.open = 1
+        await asyncio.sleep(9)
+
+    desk = Desk()
+    desk.broker.book = [order()]
+    desk.run(story)
+
+    assert len(desk.orders()) == len(desk.broker.read_times)
+
+
+def test_two_hundred_accounts_dropped_together_connect_at_most_ten_in_a_hundred_milliseconds():
+    clock = VirtualClock()
+    times = []
+
+    async def play():
+        limiter = ConnectLimiter()
+
+        async def connect():
+            await limiter.take()
+            times.append(asyncio.get_running_loop().time())
+
+        await asyncio.gather(*(connect() for _ in range(200)))
+
+    run_virtually(play(), clock)
+
+    assert max(sum(1 for t in times if start <= t < start + 0.0999) for start in times) == 10
+    assert max(sum(1 for t in times if start <= t < start + 0.9999) for start in times) == 50
