@@ -25,6 +25,7 @@ from orderwire.core.orders import (
     Position,
     Trade,
 )
+from orderwire.errors import ProtocolViolationError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +129,10 @@ class BrokerAdapter(ABC):
         """Monotonic seconds of the last inbound byte of the stream; written by `listen`."""
         self.on_listening: Callable[[bool], None] | None = None
         """Told when the stream begins and ceases to deliver; set by the supervisor, called on the feed loop."""
+        self.violations = 0
+        """Messages of the stream that could not be read and were left out; the stream went on."""
+        self.on_violation: Callable[[ProtocolViolationError], None] | None = None
+        """Told of each of them, so that the book is read; set by the supervisor, called on the feed loop."""
         self._listening = False
 
     @property
@@ -157,15 +162,17 @@ class BrokerAdapter(ABC):
         Raises SessionExpiredError when the broker refuses the grant, BrokerUnreachableError when it is away.
         """
 
-    async def logout(self) -> None:
+    async def logout(self) -> None:  # noqa: B027 - empty on purpose: not every broker has the call
         """End the broker session, where the broker has such a call."""
 
     # --- must: REST -----------------------------------------------------------------------------------
 
     @abstractmethod
     async def place_order(self, request: OrderRequest) -> OrderId:
-        """Send one order, once. Raises OrderRefusedError when the broker says no (there is no order then),
-        and BrokerUnreachableError with `sent=True` when the order may exist: find it by its tag.
+        """Send one order, once.
+
+        Raises OrderRefusedError when the broker says no (there is no order then), and BrokerUnreachableError
+        with `sent=True` when the order may exist: find it by its tag.
         """
 
     @abstractmethod
@@ -237,6 +244,12 @@ class BrokerAdapter(ABC):
     def on_position(self, position: Position) -> None:
         """Publish a position; does nothing when no publisher is attached."""
         self._publish(EventType.POSITION_UPDATE, position, Position)
+
+    def note_violation(self, error: ProtocolViolationError) -> None:
+        """Count a message of the stream that was left out, and tell the supervisor."""
+        self.violations += 1
+        if self.on_violation is not None:
+            self.on_violation(error)
 
     def _publish(self, kind: EventType, value: object, expected: type) -> None:
         if not isinstance(value, expected):
