@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, time
 from enum import StrEnum
 
 from msgspec import Struct
 
-from orderwire.core.orders import AccountId
+from orderwire.core.orders import IST, AccountId
 
 
 class Freshness(StrEnum):
@@ -116,3 +116,16 @@ def reconnect_delay(attempt: int, *, chance: float, market_open: bool = True) ->
 def reads_after_action(*, push: bool) -> tuple[float, ...]:
     """Return when the book is read after an action of the user, in seconds."""
     return READS_AFTER_ACTION if push else MANUAL_READS_AFTER_ACTION
+
+
+_FIRST_SESSION, _LAST_SESSION = time(9, 0), time(23, 55)
+"""Pre-open of the equity segments to the end of the commodity evening session, IST."""
+
+
+def in_market_hours(now: datetime) -> bool:
+    """Say whether any segment may trade at `now` (aware): Monday to Friday, 09:00 to 23:55 IST.
+
+    Holidays are not known here: on one, feeds are read as on a trading day, which costs calls, never an update.
+    """
+    local = now.astimezone(IST)
+    return local.weekday() < 5 and _FIRST_SESSION <= local.time() <= _LAST_SESSION

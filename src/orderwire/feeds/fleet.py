@@ -1,0 +1,328 @@
+"""All feeds of this process: one supervisor per account, their logins and the day's instruments."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Protocol
+
+import httpx2
+import structlog
+
+from orderwire.brokers.adapter import AccountProfile, AdapterTools, BrokerAdapter, BrokerSession
+from orderwire.brokers.http import BrokerHttp, open_client
+from orderwire.clock import Clock
+from orderwire.core.instruments import Instrument, InstrumentTable
+from orderwire.core.orders import AccountId, OrderId, session_date
+from orderwire.core.recovery import FeedStatus, Freshness
+from orderwire.engine import EventEngine
+from orderwire.errors import ConfigurationError, NotFoundError, OrderwireError
+from orderwire.feeds.loop import FeedLoop
+from orderwire.feeds.poller import HeldOrders
+from orderwire.feeds.supervisor import ConnectLimiter, FeedSupervisor, FeedSurroundings
+
+_log = structlog.get_logger(__name__)
+
+_START_WAIT = 10.0
+_LOGIN_WAIT = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedAccount:
+    """An account as the fleet needs it."""
+
+    broker: str
+    profile: AccountProfile
+    session: BrokerSession | None = None
+    push: bool = True
+
+
+class Logins(Protocol):
+    """Where accounts and their sessions are kept; any thread."""
+
+    def accounts(self) -> Iterable[FeedAccount]:
+        """Return every account with its secrets opened."""
+        ...
+
+    def account(self, account: AccountId) -> FeedAccount:
+        """Return one account. Raises NotFoundError."""
+        ...
+
+    def keep_session(self, account: AccountId, session: BrokerSession) -> None:
+        """Seal and keep a session."""
+        ...
+
+
+class InstrumentShelf(Protocol):
+    """Where the brokers' lists of instruments are kept; any thread."""
+
+    def load(self, broker: str) -> InstrumentTable:
+        """Return the newest list."""
+        ...
+
+    def day(self, broker: str) -> date | None:
+        """Return the session day of the newest list."""
+        ...
+
+    def replace(self, broker: str, day: date, instruments: Sequence[Instrument]) -> None:
+        """Keep a new list. Raises OrderwireError when it is implausible; the old one stays."""
+        ...
+
+
+class DailyInstruments:
+    """The lookup one broker's adapters share; the day's table is swapped in whole, so any thread may ask."""
+
+    def __init__(self, table: InstrumentTable) -> None:
+        self.table = table
+
+    def by_token(self, broker_exchange: str, token: int) -> Instrument | None:
+        return self.table.by_token(broker_exchange, token)
+
+    def by_broker_symbol(self, broker_exchange: str, broker_symbol: str) -> Instrument | None:
+        return self.table.by_broker_symbol(broker_exchange, broker_symbol)
+
+    def by_symbol(self, exchange: str, symbol: str) -> Instrument | None:
+        return self.table.by_symbol(exchange, symbol)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetTools:
+    """What the fleet is given by the service."""
+
+    engine: EventEngine
+    held: HeldOrders
+    logins: Logins
+    shelf: InstrumentShelf
+    clock: Clock
+    chance: Callable[[], float]
+    market_open: Callable[[], bool]
+    adapters: Mapping[str, type[BrokerAdapter]]
+
+
+class Fleet:
+    """Starts, stops and reaches the feeds. Public methods are for other threads and block briefly."""
+
+    def __init__(self, tools: FleetTools, loop: FeedLoop) -> None:
+        self.loop = loop
+        self._tools = tools
+        self._client: httpx2.AsyncClient | None = None
+        self._http: BrokerHttp | None = None
+        self._feeds: dict[AccountId, FeedSupervisor] = {}
+        self._running: dict[AccountId, asyncio.Task[None]] = {}
+        self._refused: dict[AccountId, FeedStatus] = {}
+        """Accounts whose adapter could not be made, and why."""
+        self._ticker: asyncio.Task[None] | None = None
+        self._instruments: dict[str, DailyInstruments] = {}
+        self._loading: dict[str, asyncio.Lock] = {}
+        self._around: FeedSurroundings | None = None
+
+    # --- starting and stopping -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start a feed for every account; returns once they run, before they are reconciled."""
+        for broker in self._tools.adapters:
+            self._instruments[broker] = DailyInstruments(self._tools.shelf.load(broker))
+        self.loop.submit(self._open()).result(_START_WAIT)
+        for account in self._tools.logins.accounts():
+            self._add(account)
+
+    def stop(self) -> None:
+        """Close every stream and end every feed."""
+        if self.loop.running:
+            self.loop.submit(self._close()).result(_START_WAIT)
+
+    def add(self, account: AccountId) -> None:
+        """Start the feed of an account that was added, or restart it with new settings."""
+        self.remove(account)
+        self._add(self._tools.logins.account(account))
+
+    def remove(self, account: AccountId) -> None:
+        """End an account's feed. No effect when there is none."""
+        self.loop.submit(self._end(account)).result(_START_WAIT)
+
+    # --- asking ----------------------------------------------------------------------------------------
+
+    def statuses(self) -> list[FeedStatus]:
+        """Say how fresh each account is."""
+        return [*(feed.status for feed in list(self._feeds.values())), *self._refused.values()]
+
+    def status(self, account: AccountId) -> FeedStatus | None:
+        """Say how fresh one account is; None when it has no feed."""
+        feed = self._feeds.get(account)
+        return feed.status if feed else self._refused.get(account)
+
+    def adapter(self, account: AccountId) -> BrokerAdapter:
+        """Return the account's adapter. Raises NotFoundError."""
+        feed = self._feeds.get(account)
+        if feed is None:
+            refused = self._refused.get(account)
+            raise NotFoundError(refused.detail if refused else f"There is no account {account}.")
+        return feed.adapter
+
+    def symbols(self, broker: str, exchange: str) -> list[str]:
+        """List the tradable symbols of an exchange at a broker."""
+        shelf = self._instruments.get(broker)
+        return shelf.table.symbols(exchange) if shelf else []
+
+    def refresh(self, account: AccountId) -> None:
+        """Read the account's book now."""
+        self._tell(account, lambda feed: feed.request_read())
+
+    def after_action(self, account: AccountId) -> None:
+        """An order action was sent: read the book at the moments the design names."""
+        self._tell(account, lambda feed: feed.after_action())
+
+    def hint(self, account: AccountId, order_id: OrderId, reason: str) -> None:
+        """Something about an order wants confirming by REST. Never blocks."""
+        self._tell(account, lambda feed: feed.hint(order_id, reason))
+
+    # --- logging in ------------------------------------------------------------------------------------
+
+    def login_url(self, account: AccountId, *, state: str) -> str | None:
+        """Return where the user logs in to the broker, or None when the keys suffice."""
+        return self.adapter(account).login_url(state=state)
+
+    def login(self, account: AccountId, grant: Mapping[str, str]) -> BrokerSession:
+        """Log the account in with what the broker's redirect brought (empty: with its keys).
+
+        Raises SessionExpiredError when the broker refuses, BrokerUnreachableError when it is away.
+        """
+        self.adapter(account)
+        return self.loop.submit(self._login(account, grant)).result(_LOGIN_WAIT)
+
+    async def _login(self, account: AccountId, grant: Mapping[str, str]) -> BrokerSession:
+        feed = self._feeds[account]
+        session = await feed.adapter.login(grant)
+        feed.adapter.session = session
+        self._tools.logins.keep_session(account, session)
+        await self._load_instruments(feed.adapter)
+        feed.log_in(session)
+        return session
+
+    async def _renew(self, account: AccountId) -> BrokerSession | None:
+        feed = self._feeds[account]
+        if feed.adapter.login_url() is not None:
+            return None
+        session = await feed.adapter.login({})
+        feed.adapter.session = session
+        self._tools.logins.keep_session(account, session)
+        await self._load_instruments(feed.adapter)
+        return session
+
+    async def _load_instruments(self, adapter: BrokerAdapter) -> None:
+        """Load the day's list once per broker; an order with an unknown instrument is shown flagged anyway."""
+        async with self._loading.setdefault(adapter.name, asyncio.Lock()):
+            day = session_date(self._tools.clock.now())
+            if self._tools.shelf.day(adapter.name) == day:
+                return
+            try:
+                listed = await adapter.instruments_of_the_day()
+                table = await asyncio.to_thread(self._shelve, adapter.name, day, listed)
+            except OrderwireError as error:
+                _log.warning("instruments not loaded", broker=adapter.name, error=str(error))
+                return
+            self._instruments[adapter.name].table = table
+
+    def _shelve(self, broker: str, day: date, listed: Sequence[Instrument]) -> InstrumentTable:
+        """A hundred thousand rows take a second: in a worker thread, so that no feed waits for them."""
+        self._tools.shelf.replace(broker, day, listed)
+        return self._tools.shelf.load(broker)
+
+    # --- on the loop -----------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        tools = self._tools
+        budgets = {
+            name: bucket for adapter in tools.adapters.values() for name, bucket in adapter.budgets.items()
+        }
+        self._client = open_client()
+        self._http = BrokerHttp(self._client, clock=tools.clock, budgets=budgets)
+        self._around = FeedSurroundings(
+            held=tools.held,
+            publish=tools.engine.put,
+            clock=tools.clock,
+            chance=tools.chance,
+            connects=ConnectLimiter(),
+            market_open=tools.market_open,
+            renew=self._renew,
+        )
+        self._ticker = asyncio.create_task(self._tick())
+
+    async def _close(self) -> None:
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for account in list(self._running):
+            self._running[account].cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        self._running.clear()
+        self._feeds.clear()
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            for feed in list(self._feeds.values()):
+                feed.tick()
+
+    def _add(self, account: FeedAccount) -> None:
+        self.loop.submit(self._begin(account)).result(_START_WAIT)
+
+    async def _begin(self, account: FeedAccount) -> None:
+        if self._http is None or self._around is None:
+            raise ConfigurationError("the fleet is not started")
+        try:
+            adapter = self._adapter(account, self._http)
+        except OrderwireError as error:
+            self._refuse(account, str(error))
+            return
+        adapter.session = self._still_valid(account.session)
+        feed = FeedSupervisor(adapter, self._around, push=account.push)
+        self._feeds[feed.account] = feed
+        self._running[feed.account] = asyncio.create_task(self._keep(feed), name=f"feed {feed.account}")
+
+    def _adapter(self, account: FeedAccount, http: BrokerHttp) -> BrokerAdapter:
+        kind = self._tools.adapters.get(account.broker)
+        if kind is None:
+            raise ConfigurationError(f"There is no adapter for {account.broker}; see `orderwire doctor`.")
+        tools = AdapterTools(
+            http=http,
+            instruments=self._instruments[account.broker],
+            clock=self._tools.clock,
+            publisher=self._tools.engine,
+        )
+        return kind(account.profile, tools)
+
+    def _refuse(self, account: FeedAccount, why: str) -> None:
+        _log.error("account without a feed", account=account.profile.account, reason=why)
+        self._refused[account.profile.account] = FeedStatus(
+            account=account.profile.account,
+            freshness=Freshness.STALE,
+            since=self._tools.clock.now(),
+            detail=why,
+        )
+
+    async def _keep(self, feed: FeedSupervisor) -> None:
+        if feed.adapter.session is not None:
+            await self._load_instruments(feed.adapter)
+        await feed.run()
+
+    async def _end(self, account: AccountId) -> None:
+        task = self._running.pop(account, None)
+        self._feeds.pop(account, None)
+        self._refused.pop(account, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _still_valid(self, session: BrokerSession | None) -> BrokerSession | None:
+        if session is None or (session.expires_at and session.expires_at <= self._tools.clock.now()):
+            return None
+        return session
+
+    def _tell(self, account: AccountId, what: Callable[[FeedSupervisor], None]) -> None:
+        feed = self._feeds.get(account)
+        if feed is not None and self.loop.running:
+            self.loop.loop.call_soon_threadsafe(what, feed)
