@@ -181,6 +181,13 @@ class Ignored:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """A frame that is not what the protocol allows; the connection goes on, what it said is lost."""
+
+    error: ProtocolViolationError
+
+
 class Ending(StrEnum):
     """Why a connection is over."""
 
@@ -195,7 +202,7 @@ class Ending(StrEnum):
     NOT_JOINED = "not joined"
     """The transport works, the namespace was not joined in time: the wrong revision, perhaps."""
     MALFORMED = "malformed"
-    """What came is not Engine.IO or not Socket.IO."""
+    """What came instead of an open packet is not Engine.IO."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +213,7 @@ class Ended:
     detail: str
 
 
-Signal = Opened | Joined | Received | Ignored | Ended
+Signal = Opened | Joined | Received | Ignored | Unreadable | Ended
 
 
 class TransportPing(Enum):
@@ -297,14 +304,14 @@ class Connection:
         try:
             return self._on_packet(frame, now)
         except ProtocolViolationError as error:
-            return [self._end(Ending.MALFORMED, str(error))]
+            return self._on_violation(error)
 
     def receive_poll(self, body: bytes, *, now: float) -> list[Signal]:
         """Take one polling answer; `Joined` is held back until the upgrade is done."""
         try:
             packets = read_payload(body)
         except ProtocolViolationError as error:
-            return [self._end(Ending.MALFORMED, str(error))]
+            return self._on_violation(error)
         signals = [signal for packet in packets for signal in self.receive(packet, now=now)]
         self._held += [signal for signal in signals if isinstance(signal, Joined | Received)]
         return [signal for signal in signals if not isinstance(signal, Joined | Received)]
@@ -316,6 +323,11 @@ class Connection:
             if self._due.pop(due, None) is not None:
                 signals += self._ON_DUE[due](self, due, now)
         return signals
+
+    def _on_violation(self, error: ProtocolViolationError) -> list[Signal]:
+        if self._opened is None:
+            return [self._end(Ending.MALFORMED, str(error))]
+        return [Unreadable(error=error)]
 
     def _on_binary(self, frame: bytes) -> list[Signal]:
         if self._opened is None:
