@@ -1,0 +1,286 @@
+"""The tables, the same for SQLite and PostgreSQL.
+
+Conventions: times are whole nanoseconds since the epoch (`_ns`), session days are ISO text, money is inside
+JSON as exact decimal text, flags are 0 or 1. Values with a life of their own (a view, a change, a request) are
+one JSON column beside the few columns that are searched; the broker's bytes are kept as they came.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+REVISION = "0001"
+"""The newest migration; `Database.migrate` skips Alembic when the database is at it."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
+"""SQLite numbers rows by itself only where the type is spelt INTEGER."""
+
+
+def _text(name: str, *constraints: Any, **options: Any) -> Column[str]:
+    return Column(name, Text, *constraints, nullable=options.pop("nullable", False), **options)
+
+
+def _ns(name: str, *, nullable: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=nullable)
+
+
+def _flag(name: str) -> Column[int]:
+    return Column(name, Integer, nullable=False, default=0)
+
+
+# --- who ----------------------------------------------------------------------------------------------
+
+users = Table(
+    "users",
+    metadata,
+    _text("name", primary_key=True),
+    _text("password"),
+    _text("role"),
+    _flag("disabled"),
+    _ns("created_ns"),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    _text("id", primary_key=True),
+    _text("broker"),
+    _text("title"),
+    _text("owner", ForeignKey("users.name")),
+    _text("addresses"),
+    _flag("allow_plaintext"),
+    _text("app"),
+    _text("postback_segment", index=True),
+    _text("session_user", nullable=True),
+    _text("session_facts", nullable=True),
+    _ns("session_expires_ns", nullable=True),
+    _ns("created_ns"),
+)
+
+sealed = Table(
+    "sealed",
+    metadata,
+    _text("account", ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True),
+    _text("field", primary_key=True),
+    _text("key_id"),
+    Column("secret", LargeBinary, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _text("id", primary_key=True),
+    _text("owner", ForeignKey("users.name", ondelete="CASCADE"), index=True),
+    _text("digest", unique=True),
+    _text("scope"),
+    _text("label"),
+    _ns("created_ns"),
+    _ns("revoked_ns", nullable=True),
+)
+
+web_sessions = Table(
+    "web_sessions",
+    metadata,
+    _text("digest", primary_key=True),
+    _text("owner", nullable=True, index=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("expires_ns", BigInteger, nullable=False, index=True),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _NUMBER, primary_key=True),
+    _ns("at_ns"),
+    _text("who"),
+    _text("what"),
+    _text("detail"),
+)
+
+# --- what an order is ---------------------------------------------------------------------------------
+
+ledgers = Table(
+    "ledgers",
+    metadata,
+    _text("account", primary_key=True),
+    _text("epoch"),
+    Column("sequence", BigInteger, nullable=False),
+    Column("floor", BigInteger, nullable=False),
+)
+"""Where each account's change log stands: `sequence` is the last one given, `floor` the last one compacted away."""
+
+orders = Table(
+    "orders",
+    metadata,
+    _text("account", primary_key=True),
+    _text("trading_date", primary_key=True),
+    _text("order_id", primary_key=True),
+    _text("last_day"),
+    _flag("live"),
+    _text("status"),
+    Column("sequence", BigInteger, nullable=False),
+    _ns("updated_ns"),
+    _text("view"),
+    _text("state"),
+    Index("ix_orders_account_last_day", "account", "last_day"),
+)
+"""`last_day` is the last session day that changed the order: an order of yesterday that fills today is on today's page."""
+
+Index(
+    "ix_orders_live",
+    orders.c.account,
+    sqlite_where=orders.c.live == 1,
+    postgresql_where=orders.c.live == 1,
+)
+
+submissions = Table(
+    "submissions",
+    metadata,
+    _text("id", primary_key=True),
+    _text("account"),
+    _text("trading_date"),
+    _text("state"),
+    _text("order_id"),
+    _text("idempotency_key", nullable=True),
+    Column("sequence", BigInteger, nullable=False),
+    _text("body"),
+    UniqueConstraint("account", "idempotency_key"),
+    Index("ix_submissions_account_trading_date", "account", "trading_date"),
+)
+
+Index(
+    "ix_submissions_open",
+    submissions.c.account,
+    sqlite_where=submissions.c.state.in_(("SENDING", "UNKNOWN")),
+    postgresql_where=submissions.c.state.in_(("SENDING", "UNKNOWN")),
+)
+
+trades = Table(
+    "trades",
+    metadata,
+    _text("account", primary_key=True),
+    _text("trading_date", primary_key=True),
+    _text("exchange", primary_key=True),
+    _text("order_id", primary_key=True),
+    _text("trade_id", primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    _text("trade"),
+    Column("raw", LargeBinary, nullable=False),
+)
+
+positions = Table(
+    "positions",
+    metadata,
+    _text("account", primary_key=True),
+    _text("exchange", primary_key=True),
+    _text("symbol", primary_key=True),
+    _text("product", primary_key=True),
+    _text("trading_date"),
+    Column("sequence", BigInteger, nullable=False),
+    _text("position"),
+)
+
+# --- what came in, what goes out -----------------------------------------------------------------------
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("id", _NUMBER, primary_key=True),
+    _text("account"),
+    _text("order_id"),
+    Column("digest", BigInteger, nullable=False),
+    _text("trading_date", index=True),
+    _text("channel"),
+    _text("verdict"),
+    _text("note"),
+    _text("claimed_time"),
+    _ns("received_ns"),
+    _ns("settled_ns", nullable=True),
+    _text("observation"),
+    Column("raw", LargeBinary, nullable=False),
+    UniqueConstraint("account", "order_id", "digest"),
+)
+
+Index(
+    "ix_inbox_unsettled",
+    inbox.c.account,
+    sqlite_where=inbox.c.settled_ns.is_(None),
+    postgresql_where=inbox.c.settled_ns.is_(None),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", _NUMBER, primary_key=True),
+    _text("account"),
+    _text("epoch"),
+    Column("sequence", BigInteger, nullable=False),
+    _text("trading_date", index=True),
+    _text("change"),
+    UniqueConstraint("account", "epoch", "sequence"),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", _NUMBER, primary_key=True),
+    _ns("at_ns"),
+    _text("account", index=True),
+    _text("order_id"),
+    _text("kind"),
+    _text("reason"),
+    _text("observation"),
+    Column("raw", LargeBinary, nullable=False),
+)
+
+# --- what can be traded --------------------------------------------------------------------------------
+
+instruments = Table(
+    "instruments",
+    metadata,
+    _text("broker", primary_key=True),
+    _text("exchange", primary_key=True),
+    _text("symbol", primary_key=True),
+    _text("broker_exchange"),
+    _text("broker_symbol"),
+    Column("token", BigInteger, nullable=False),
+    _text("broker_token"),
+    _text("name"),
+    _text("kind"),
+    _text("expiry", nullable=True),
+    _text("strike"),
+    Column("lot_size", BigInteger, nullable=False),
+    _text("tick_size"),
+    Column("freeze_quantity", BigInteger, nullable=False),
+)
+
+instrument_days = Table(
+    "instrument_days",
+    metadata,
+    _text("broker", primary_key=True),
+    _text("day"),
+    Column("rows", BigInteger, nullable=False),
+    _ns("loaded_ns"),
+)

@@ -1,0 +1,267 @@
+"""People and their programs: users with a role, API keys with a scope, web sessions."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from orderwire.errors import InvalidRequestError, NotFoundError
+from orderwire.store import audit, schema
+from orderwire.store.database import Database
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
+_SHORTEST_PASSWORD = 8
+
+
+class Role(StrEnum):
+    """What a user may do; each one may do what the one before it may."""
+
+    TRADER = "trader"
+    OPERATOR = "operator"
+    OWNER = "owner"
+
+    def may(self, needed: Role) -> bool:
+        """Whether this role suffices where `needed` is asked for."""
+        order = list(Role)
+        return order.index(self) >= order.index(needed)
+
+
+class Scope(StrEnum):
+    """What a program with an API key may do."""
+
+    READ = "read"
+    TRADE = "trade"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """Somebody who may log in."""
+
+    name: str
+    role: Role
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A program's way in, on behalf of its owner; the key itself is shown once and never kept."""
+
+    id: str
+    owner: str
+    scope: Scope
+    label: str
+
+
+class Users:
+    """The users, their passwords and their programs' keys. Any thread; nothing is cached, a change counts at once."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        hasher: PasswordHash | None = None,
+        token: Callable[[], str] = lambda: secrets.token_urlsafe(32),
+    ) -> None:
+        """`hasher` defaults to Argon2id with the library's recommended cost (some 50 ms and 64 MB a check)."""
+        self._database = database
+        self._hasher = hasher or PasswordHash((Argon2Hasher(),))
+        self._token = token
+        self._nobody = self._hasher.hash(token())
+
+    # --- users ----------------------------------------------------------------------------------------
+
+    def add(self, name: str, password: str, *, role: Role = Role.TRADER, by: str = "cli") -> User:
+        """Make a user. Raises InvalidRequestError for a bad or taken name, or a short password."""
+        name = name.strip().lower()
+        problems = _problems(name, password)
+        if problems:
+            raise InvalidRequestError(problems)
+        hashed = self._hasher.hash(password)
+
+        def work(connection: Connection) -> User:
+            if _user(connection, name) is not None:
+                raise InvalidRequestError({"name": f"There is a user {name} already."})
+            now = self._database.clock.time_ns()
+            row = {"name": name, "password": hashed, "role": role, "disabled": 0, "created_ns": now}
+            connection.execute(insert(schema.users), row)
+            audit.record(connection, at_ns=now, who=by, what="user added", user=name, role=role)
+            return User(name=name, role=role)
+
+        return self._database.write(work)
+
+    def check(self, name: str, password: str) -> User | None:
+        """Return the user when the password is right and the user may log in; takes as long when there is none."""
+        with self._database.read() as connection:
+            row = _user(connection, name.strip().lower())
+        matches = self._hasher.verify(password, row.password if row else self._nobody)
+        return User(name=row.name, role=Role(row.role)) if row and matches and not row.disabled else None
+
+    def get(self, name: str) -> User:
+        """Return one user. Raises NotFoundError."""
+        with self._database.read() as connection:
+            row = _user(connection, name)
+        if row is None:
+            raise NotFoundError(f"There is no user {name}.")
+        return User(name=row.name, role=Role(row.role), disabled=bool(row.disabled))
+
+    def all(self) -> list[User]:
+        """Return all users by name."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(schema.users).order_by(schema.users.c.name)).all()
+        return [User(name=row.name, role=Role(row.role), disabled=bool(row.disabled)) for row in rows]
+
+    def set_password(self, name: str, password: str, *, by: str = "cli") -> None:
+        """Change a password and end the user's web sessions. Raises NotFoundError, InvalidRequestError."""
+        problems = _problems(name, password)
+        if problems:
+            raise InvalidRequestError(problems)
+        self._change(name, by=by, what="password changed", password=self._hasher.hash(password))
+
+    def set_role(self, name: str, role: Role, *, by: str = "cli") -> None:
+        """Change what a user may do. Raises NotFoundError."""
+        self._change(name, by=by, what=f"role set to {role}", role=role)
+
+    def disable(self, name: str, *, by: str = "cli") -> None:
+        """Lock a user out: no login, no API key, no web session. Raises NotFoundError."""
+        self._change(name, by=by, what="user disabled", disabled=1)
+
+    def enable(self, name: str, *, by: str = "cli") -> None:
+        """Let a user in again. Raises NotFoundError."""
+        self._change(name, by=by, what="user enabled", disabled=0)
+
+    def _change(self, name: str, *, by: str, what: str, **values: object) -> None:
+        def work(connection: Connection) -> None:
+            changed = connection.execute(
+                update(schema.users).where(schema.users.c.name == name).values(**values)
+            )
+            if changed.rowcount == 0:
+                raise NotFoundError(f"There is no user {name}.")
+            connection.execute(delete(schema.web_sessions).where(schema.web_sessions.c.owner == name))
+            audit.record(connection, at_ns=self._database.clock.time_ns(), who=by, what=what, user=name)
+
+        self._database.write(work)
+
+    # --- API keys -------------------------------------------------------------------------------------
+
+    def add_key(
+        self, owner: str, *, scope: Scope = Scope.READ, label: str = "", by: str = "cli"
+    ) -> tuple[ApiKey, str]:
+        """Make an API key and return it with its plain text, which is not kept. Raises NotFoundError."""
+        plain = self._token()
+        digest = _digest(plain)
+        key = ApiKey(id=digest[:12], owner=owner, scope=scope, label=label)
+
+        def work(connection: Connection) -> None:
+            if _user(connection, owner) is None:
+                raise NotFoundError(f"There is no user {owner}.")
+            now = self._database.clock.time_ns()
+            row = {"id": key.id, "owner": owner, "digest": digest, "scope": scope, "label": label}
+            connection.execute(insert(schema.api_keys), {**row, "created_ns": now})
+            audit.record(
+                connection, at_ns=now, who=by, what="API key added", user=owner, key=key.id, scope=scope
+            )
+
+        self._database.write(work)
+        return key, plain
+
+    def key(self, plain: str) -> ApiKey | None:
+        """Return the API key of this plain text, None when it is unknown, revoked, or its owner locked out."""
+        keys, users = schema.api_keys, schema.users
+        found = (
+            select(keys)
+            .join(users, users.c.name == keys.c.owner)
+            .where(keys.c.digest == _digest(plain), keys.c.revoked_ns.is_(None), users.c.disabled == 0)
+        )
+        with self._database.read() as connection:
+            row = connection.execute(found).first()
+        return ApiKey(id=row.id, owner=row.owner, scope=Scope(row.scope), label=row.label) if row else None
+
+    def keys(self, owner: str) -> list[ApiKey]:
+        """Return a user's API keys that are not revoked, oldest first."""
+        table = schema.api_keys
+        mine = select(table).where(table.c.owner == owner, table.c.revoked_ns.is_(None))
+        with self._database.read() as connection:
+            rows = connection.execute(mine.order_by(table.c.created_ns)).all()
+        return [ApiKey(id=r.id, owner=r.owner, scope=Scope(r.scope), label=r.label) for r in rows]
+
+    def revoke_key(self, key_id: str, *, owner: str, by: str = "cli") -> None:
+        """End an API key at once. Raises NotFoundError when this owner has no such key in force."""
+        table = schema.api_keys
+
+        def work(connection: Connection) -> None:
+            now = self._database.clock.time_ns()
+            mine = (table.c.id == key_id, table.c.owner == owner, table.c.revoked_ns.is_(None))
+            ended = connection.execute(update(table).where(*mine).values(revoked_ns=now))
+            if ended.rowcount == 0:
+                raise NotFoundError(f"{owner} has no API key {key_id}.")
+            audit.record(connection, at_ns=now, who=by, what="API key revoked", user=owner, key=key_id)
+
+        self._database.write(work)
+
+    # --- web sessions ---------------------------------------------------------------------------------
+
+    def save_session(self, token: str, content: bytes, *, owner: str | None, expires_ns: int) -> None:
+        """Keep a web session's content under its token, of which only a digest is stored."""
+        table = schema.web_sessions
+        row = {"digest": _digest(token), "owner": owner, "content": content, "expires_ns": expires_ns}
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(table).where(table.c.digest == row["digest"]))
+            connection.execute(insert(table), row)
+
+        self._database.write(work)
+
+    def load_session(self, token: str) -> bytes | None:
+        """Return a web session's content, None when it is unknown or has expired."""
+        table = schema.web_sessions
+        now = self._database.clock.time_ns()
+        mine = select(table.c.content).where(table.c.digest == _digest(token), table.c.expires_ns > now)
+        with self._database.read() as connection:
+            return connection.execute(mine).scalar()
+
+    def end_session(self, token: str) -> None:
+        """Forget a web session."""
+        table = schema.web_sessions
+        self._database.write(lambda c: c.execute(delete(table).where(table.c.digest == _digest(token))))
+
+    def purge_sessions(self) -> int:
+        """Delete the web sessions that have expired and return how many there were."""
+        table = schema.web_sessions
+        now = self._database.clock.time_ns()
+
+        def work(connection: Connection) -> int:
+            return connection.execute(delete(table).where(table.c.expires_ns <= now)).rowcount
+
+        return self._database.write(work)
+
+    def count(self) -> int:
+        """Return how many users there are; 0 means that nobody has set the service up."""
+        with self._database.read() as connection:
+            return connection.execute(select(func.count()).select_from(schema.users)).scalar() or 0
+
+
+def _user(connection: Connection, name: str) -> Row[Any] | None:
+    return connection.execute(select(schema.users).where(schema.users.c.name == name)).first()
+
+
+def _digest(token: str) -> str:
+    """A plain digest is enough: the token has 256 bits of chance, there is nothing to guess."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _problems(name: str, password: str) -> dict[str, str]:
+    problems = {}
+    if not _NAME.fullmatch(name):
+        problems["name"] = "A user name has 1 to 64 small letters, digits, dots, @, hyphens or underscores."
+    if len(password) < _SHORTEST_PASSWORD:
+        problems["password"] = f"A password has at least {_SHORTEST_PASSWORD} characters."
+    return problems

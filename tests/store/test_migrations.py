@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from orderwire.errors import ConfigurationError
+from orderwire.store import schema
+from orderwire.store.database import Database
+from orderwire.store.migrations import run
+
+
+def test_the_newest_migration_is_the_one_the_start_compares_with():
+    assert run.scripts().get_current_head() == schema.REVISION
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_schema(database):
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        differences = compare_metadata(context, schema.metadata)
+
+    assert differences == []
+
+
+def test_partial_indexes_are_made(database):
+    partial = {
+        "ix_orders_live": "orders",
+        "ix_submissions_open": "submissions",
+        "ix_inbox_unsettled": "inbox",
+    }
+
+    with database.read() as connection:
+        for name, table in partial.items():
+            indexes = {index["name"]: index for index in inspect(connection).get_indexes(table)}
+            assert any(key.endswith("_where") for key in indexes[name].get("dialect_options", {}))
+
+
+def test_migrating_twice_does_nothing_the_second_time(database):
+    assert database.revision() == schema.REVISION
+    assert database.migrate() is False
+
+
+def test_a_database_of_a_newer_release_is_refused(database):
+    database.write(
+        lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    )
+
+    with pytest.raises(ConfigurationError, match="newer release"):
+        database.migrate()
+
+
+def test_a_migration_that_fails_half_way_leaves_nothing(clock, tmp_path, monkeypatch):
+    database = Database(f"sqlite:///{tmp_path / 'a.db'}", clock=clock)
+    upgrade = run.upgrade
+
+    def breaks(connection):
+        upgrade(connection)
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(run, "upgrade", breaks)
+    with pytest.raises(RuntimeError, match="power cut"):
+        database.migrate()
+    monkeypatch.undo()
+
+    with database.read() as connection:
+        assert inspect(connection).get_table_names() == []
+    assert database.migrate() is True
+    database.close()
