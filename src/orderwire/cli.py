@@ -1,0 +1,428 @@
+"""The command line: what an operator types."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import httpx2
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orderwire import logs, service
+from orderwire.brokers.registry import load_brokers
+from orderwire.config import Settings, load
+from orderwire.errors import ConfigurationError, OrderwireError
+from orderwire.store.users import Role, Scope
+from orderwire.web import operations
+
+app = typer.Typer(
+    help="Tells a trader what happened to an order at the broker.", no_args_is_help=True, add_completion=False
+)
+users_app = typer.Typer(help="People who log in.", no_args_is_help=True)
+accounts_app = typer.Typer(help="Accounts at brokers.", no_args_is_help=True)
+keys_app = typer.Typer(help="Keys for programs.", no_args_is_help=True)
+app.add_typer(users_app, name="users")
+app.add_typer(accounts_app, name="accounts")
+app.add_typer(keys_app, name="apikeys")
+
+_out = Console()
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The data folder (ORDERWIRE_DATA_DIR).")]
+PortOption = Annotated[int | None, typer.Option("--port", help="Port of the web server (ORDERWIRE_PORT).")]
+HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on (ORDERWIRE_HOST).")]
+
+_DIALLING = httpx2.Timeout(60.0, connect=2.0)
+
+
+def main() -> None:
+    """Run the command line; what orderwire says went wrong is one clear line and exit code 1."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - pip refuses it, a copied folder does not
+        _fail(f"orderwire needs Python 3.11 or newer; this is {platform.python_version()}.")
+    try:
+        app()
+    except OrderwireError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    _err.print(f"orderwire: {message}", style="red", markup=False)
+    raise SystemExit(1)
+
+
+def _settings(data_dir: Path | None = None, **more: Any) -> Settings:
+    settings = load(data_dir=data_dir, **more)
+    logs.set_up(level=settings.log_level, as_json=settings.log_json)
+    return settings
+
+
+# --- commands reach the running service, or open the records themselves -----------------------------------
+
+
+def _operate(settings: Settings, command: str, **arguments: Any) -> Any:
+    given = {name: value for name, value in arguments.items() if value is not None}
+    path = service.control_socket(settings)
+    if path.exists():
+        try:
+            return _ask(path, command, given)
+        except httpx2.ConnectError:
+            pass  # left over by a service that was killed: nobody listens, so the records are free
+    records = service.open_records(settings)
+    try:
+        return operations.perform(records.office(), command, given)
+    finally:
+        records.database.close()
+
+
+def _ask(path: Path, command: str, arguments: dict[str, Any]) -> Any:
+    transport = httpx2.HTTPTransport(uds=str(path))
+    with httpx2.Client(transport=transport, timeout=_DIALLING, trust_env=False) as client:
+        reply = client.post(f"http://localhost/control/{command}", content=msgspec.json.encode(arguments))
+    answer = reply.json()
+    if answer["status"] != "success":
+        raise OrderwireError(answer["message"])
+    return answer["result"]
+
+
+# --- the service --------------------------------------------------------------------------------------
+
+
+@app.command()
+def init(
+    data_dir: DataDir = None,
+    admin: Annotated[str, typer.Option(help="Name of the first operator.")] = "admin",
+    password: Annotated[str | None, typer.Option(help="Its password; asked for when left out.")] = None,
+) -> None:
+    """Make the data folder, its key, the database and the first operator. Harmless when they exist."""
+    settings = _settings(data_dir)
+    made = service.make_data_folder(settings)
+    records = service.open_records(settings)
+    try:
+        if not records.users.count():
+            secret = password or typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+            records.users.add(admin, secret, role=Role.OPERATOR)
+            _out.print(f"Made the operator [bold]{admin}[/].")
+    finally:
+        records.database.close()
+    _out.print(
+        f"{'Made' if made else 'Found'} {settings.data_dir.absolute()}. Keep a copy of {service.KEY_FILE}:"
+    )
+    _out.print("without it, the brokers' credentials in the database cannot be opened.")
+
+
+@app.command()
+def serve(
+    data_dir: DataDir = None,
+    host: HostOption = None,
+    port: PortOption = None,
+) -> None:
+    """Run the service until Ctrl-C or TERM."""
+    service.serve(_settings(data_dir, host=host, port=port))
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(help="Port of the page.")] = 5080,
+    data_dir: Annotated[Path, typer.Option(help="Where the demo keeps its data.")] = Path("demo-data"),
+    orders_per_minute: Annotated[float, typer.Option(min=0, max=600, help="Flow of orders; 0 = none.")] = 12,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the data of earlier demos.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated market and of the flow.")] = 1,
+    sim_port: Annotated[
+        int, typer.Option(help="First of the three ports of the simulators (control, Kite, XTS).")
+    ] = 8100,
+) -> None:
+    """Run both simulated brokers, the service, demo users and a gentle flow of orders."""
+    from orderwire.demo import Demo, DemoPlan  # noqa: PLC0415 - only this command needs it
+
+    plan = DemoPlan(
+        port=port,
+        data_dir=data_dir,
+        orders_per_minute=orders_per_minute,
+        fresh=fresh,
+        seed=seed,
+        sim_port=sim_port,
+    )
+    raise SystemExit(Demo(plan, console=_out).run())
+
+
+# --- people -------------------------------------------------------------------------------------------
+
+
+@users_app.command("add")
+def users_add(
+    name: str,
+    role: Annotated[Role, typer.Option(help="What the user may do.")] = Role.TRADER,
+    password: Annotated[str | None, typer.Option(help="Asked for when left out.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a user."""
+    secret = password or typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    made = _operate(_settings(data_dir), "users.add", name=name, password=secret, role=role)
+    _out.print(f"Made the {made['role']} [bold]{made['name']}[/].")
+
+
+@users_app.command("list")
+def users_list(data_dir: DataDir = None) -> None:
+    """List the users."""
+    rows = _operate(_settings(data_dir), "users.list")
+    _print_table(("name", "role", "disabled"), rows)
+
+
+@users_app.command("password")
+def users_password(
+    name: str,
+    password: Annotated[str | None, typer.Option(help="Asked for when left out.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Change a user's password; the user's sessions end."""
+    secret = password or typer.prompt("New password", hide_input=True, confirmation_prompt=True)
+    _operate(_settings(data_dir), "users.password", name=name, password=secret)
+    _out.print(f"Changed. {name} has to log in again.")
+
+
+@users_app.command("disable")
+def users_disable(name: str, data_dir: DataDir = None) -> None:
+    """Keep a user from logging in."""
+    _operate(_settings(data_dir), "users.disable", name=name, disabled=True)
+
+
+@users_app.command("enable")
+def users_enable(name: str, data_dir: DataDir = None) -> None:
+    """Let a user log in again."""
+    _operate(_settings(data_dir), "users.disable", name=name, disabled=False)
+
+
+# --- programs -----------------------------------------------------------------------------------------
+
+
+@keys_app.command("add")
+def keys_add(
+    owner: str,
+    scope: Annotated[Scope, typer.Option(help="What the key may do.")] = Scope.READ,
+    label: Annotated[str, typer.Option(help="What it is for.")] = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Make an API key for a user; it is shown this once."""
+    made = _operate(_settings(data_dir), "apikeys.add", owner=owner, scope=scope, label=label)
+    _out.print(f"{made['key']}", soft_wrap=True, highlight=False)
+    _err.print(f"Key {made['id']} of {owner}, scope {made['scope']}. It is not shown again.")
+
+
+@keys_app.command("list")
+def keys_list(owner: str, data_dir: DataDir = None) -> None:
+    """List a user's API keys."""
+    _print_table(("id", "scope", "label"), _operate(_settings(data_dir), "apikeys.list", owner=owner))
+
+
+@keys_app.command("revoke")
+def keys_revoke(owner: str, key_id: str, data_dir: DataDir = None) -> None:
+    """End an API key."""
+    _operate(_settings(data_dir), "apikeys.revoke", owner=owner, id=key_id)
+
+
+# --- accounts -----------------------------------------------------------------------------------------
+
+
+@accounts_app.command("add")
+def accounts_add(
+    broker: Annotated[str, typer.Argument(help="zerodha, jainam, or another installed broker.")],
+    owner: Annotated[str, typer.Option(help="The user whose account it is.")],
+    account_id: Annotated[str, typer.Option("--id", help="Its id; <broker>-<owner> when left out.")] = "",
+    credential: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A credential or address: name=value; asked for otherwise."),
+    ] = None,
+    allow_plaintext: Annotated[
+        bool,
+        typer.Option("--allow-plaintext", help="Accept plain http/ws to this broker. Shown as a warning."),
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Add an account. Every host, port and path of a broker can be set: --set name=value."""
+    settings = _settings(data_dir)
+    kind = load_brokers().get(broker)
+    given = dict(_pair(text) for text in credential or [])
+    credentials = {
+        f.name: given.pop(f.name) if f.name in given else _prompt(f.label, secret=f.secret)
+        for f in kind.credential_fields
+        if f.name in given or (f.required and not f.default)
+    }
+    made = _operate(
+        settings,
+        "accounts.add",
+        id=account_id or f"{broker}-{owner}",
+        broker=broker,
+        owner=owner,
+        credentials=credentials,
+        addresses=given,
+        allow_plaintext=allow_plaintext,
+    )
+    _out.print(f"Added [bold]{made['id']}[/].")
+    if kind.has_postback:
+        _out.print(
+            f"Postback path for the broker's console: {settings.url}{made['postback_path']}", soft_wrap=True
+        )
+    _out.print(f"Log it in with: orderwire accounts login {made['id']}")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ConfigurationError(f"--set takes name=value, not {text!r}.")
+    return name.strip(), value
+
+
+def _prompt(label: str, *, secret: bool) -> str:
+    return str(typer.prompt(label, hide_input=secret))
+
+
+@accounts_app.command("list")
+def accounts_list(data_dir: DataDir = None) -> None:
+    """List the accounts and how fresh each is."""
+    rows = _operate(_settings(data_dir), "accounts.list")
+    _print_table(("id", "broker", "owner", "session_user", "session_expires", "freshness", "detail"), rows)
+
+
+@accounts_app.command("login")
+def accounts_login(
+    account_id: str,
+    redirect: Annotated[
+        str | None,
+        typer.Option(help="The address the broker's login page sent you to; asked for when needed."),
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Log an account in to its broker (the service has to run)."""
+    settings = _settings(data_dir)
+    answer = _operate(settings, "accounts.login", id=account_id, grant=_grant(redirect) if redirect else {})
+    if "login_url" in answer:
+        _out.print("Open this address, log in, and paste the address you are sent to:")
+        _out.print(answer["login_url"], soft_wrap=True, highlight=False)
+        answer = _operate(settings, "accounts.login", id=account_id, grant=_grant(typer.prompt("Address")))
+    _out.print(
+        f"Logged in as [bold]{answer['user_id']}[/], until {answer['expires_at'] or 'further notice'}."
+    )
+
+
+def _grant(redirect: str) -> dict[str, str]:
+    grant = dict(httpx2.URL(redirect.strip()).params)
+    if not grant:
+        raise ConfigurationError("That address carries no login; copy the whole address from the browser.")
+    return grant
+
+
+@accounts_app.command("remove")
+def accounts_remove(
+    account_id: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """End an account's feed and forget its secrets; its orders stay."""
+    if not yes:
+        typer.confirm(f"Forget the credentials of {account_id}?", abort=True)
+    _operate(_settings(data_dir), "accounts.remove", id=account_id)
+    _out.print(f"Removed {account_id}.")
+
+
+# --- looking at it ------------------------------------------------------------------------------------
+
+
+@app.command()
+def doctor(data_dir: DataDir = None) -> None:
+    """Look at everything and say what is wrong; exit code 1 when something is."""
+    settings = _settings(data_dir)
+    table = Table("check", "result", "what to do", box=None)
+    wrong = 0
+    for name, ok, detail in _findings(settings):
+        wrong += not ok
+        table.add_row(name, "[green]ok[/]" if ok else "[red]wrong[/]", detail)
+    _out.print(table)
+    if wrong:
+        raise SystemExit(1)
+
+
+def _findings(settings: Settings) -> Iterator[tuple[str, bool, str]]:
+    yield "Python", sys.version_info >= (3, 11), platform.python_version()
+    pages = Path(operations.__file__).parent / "static" / "build"
+    yield "pages", pages.is_dir(), "built" if pages.is_dir() else "run: make pages"
+    brokers = load_brokers()
+    for name, kind in brokers.classes.items():
+        yield f"broker {name}", True, f"API {kind.api_version or 'unversioned'}"
+    for name, why in brokers.failures.items():
+        yield f"broker {name}", False, why
+    yield from _record_findings(settings)
+
+
+def _record_findings(settings: Settings) -> Iterator[tuple[str, bool, str]]:
+    try:
+        accounts = _operate(settings, "accounts.list")
+    except OrderwireError as error:
+        yield "data folder", False, str(error)
+        return
+    yield "data folder", True, str(settings.data_dir.absolute())
+    for account in accounts:
+        freshness = account["freshness"]
+        fine = freshness in {None, "LIVE", "MANUAL", "RECONCILING"}
+        yield (
+            f"account {account['id']}",
+            fine,
+            f"{freshness or 'not running'}: {account['detail']}".rstrip(": "),
+        )
+        plain = [a for a in account["addresses"].values() if a.startswith(("http://", "ws://"))]
+        if plain:
+            yield f"account {account['id']}", True, f"warning: not encrypted: {', '.join(plain)}"
+
+
+@app.command()
+def watch(
+    url: Annotated[str, typer.Option(help="Address of the service.")] = "",
+    apikey: Annotated[
+        str,
+        typer.Option(
+            help="API key (apikeys add); with none, one is made for --user.", envvar="ORDERWIRE_APIKEY"
+        ),
+    ] = "",
+    user: Annotated[str, typer.Option(help="Whose orders, when no key is given.")] = "",
+    data_dir: DataDir = None,
+) -> None:
+    """Follow orders in a live table."""
+    from orderwire.client import OrderStream  # noqa: PLC0415 - only this command needs it
+    from orderwire.terminal import watch_orders  # noqa: PLC0415 - only this command needs it
+
+    settings = _settings(data_dir)
+    with _key(settings, apikey, user) as key:
+        watch_orders(OrderStream(url or settings.url, apikey=key), console=_out)
+
+
+@contextmanager
+def _key(settings: Settings, apikey: str, user: str) -> Iterator[str]:
+    if apikey:
+        yield apikey
+        return
+    if not user:
+        raise ConfigurationError(
+            "Give an API key (--apikey), or --user to watch as somebody on this machine."
+        )
+    made = _operate(settings, "apikeys.add", owner=user, label="orderwire watch")
+    try:
+        yield made["key"]
+    finally:
+        _operate(settings, "apikeys.revoke", owner=user, id=made["id"])
+
+
+def _print_table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
+    _out.print(table if rows else "none")
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,291 @@
+"""The whole service on one screen: what there is, what knows what, in which order it starts and stops."""
+
+from __future__ import annotations
+
+import random
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from orderwire.brokers.adapter import AccountProfile, BrokerSession
+from orderwire.brokers.registry import BrokerRegistry, load_brokers
+from orderwire.clock import Clock, SystemClock
+from orderwire.config import Settings
+from orderwire.core.instruments import Instrument, InstrumentTable
+from orderwire.core.orders import AccountId
+from orderwire.core.recovery import in_market_hours
+from orderwire.engine import EventEngine
+from orderwire.errors import ConfigurationError
+from orderwire.feeds.desk import Desk
+from orderwire.feeds.fleet import FeedAccount, Fleet, FleetTools
+from orderwire.feeds.loop import FeedLoop
+from orderwire.store import instruments, sealing
+from orderwire.store.accounts import Account, Accounts, Login
+from orderwire.store.book import OrderBook
+from orderwire.store.database import Database
+from orderwire.store.users import Users
+from orderwire.web.app import Services, create_app
+from orderwire.web.operations import Office
+
+_log = structlog.get_logger(__name__)
+
+KEY_FILE = "sealing-key.json"
+CONTROL_SOCKET = "control.sock"
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds a thread may hold the interpreter while another waits: an update must not wait 5 ms for a page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """What is on disk, opened: enough for commands that need no running service."""
+
+    database: Database
+    users: Users
+    accounts: Accounts
+    brokers: BrokerRegistry
+
+    def office(self) -> Office:
+        """Return what commands work with while no service runs."""
+        return Office(users=self.users, accounts=self.accounts, brokers=self.brokers)
+
+
+def open_records(settings: Settings, *, clock: Clock | None = None) -> Records:
+    """Open the data folder. Raises ConfigurationError when it was not made, or belongs to a running service."""
+    if not settings.data_dir.is_dir():
+        raise ConfigurationError(f"There is no data folder {settings.data_dir}; run `orderwire init` first.")
+    keyring = sealing.load(settings.data_dir / KEY_FILE)
+    database = Database(settings.database, clock=clock or SystemClock())
+    database.migrate()
+    return Records(
+        database=database,
+        users=Users(database),
+        accounts=Accounts(database, keyring),
+        brokers=load_brokers(),
+    )
+
+
+def make_data_folder(settings: Settings) -> bool:
+    """Make the data folder and its key; False when they are there already. Raises ConfigurationError."""
+    folder = settings.data_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigurationError(f"Cannot make the data folder {folder}: {error.strerror}.") from error
+    if (folder / KEY_FILE).exists():
+        return False
+    sealing.create(folder / KEY_FILE)
+    return True
+
+
+class _Logins:
+    """The fleet's accounts, kept by the store."""
+
+    def __init__(self, accounts: Accounts) -> None:
+        self._accounts = accounts
+
+    def accounts(self) -> Iterable[FeedAccount]:
+        return [self._feed_account(account) for account in self._accounts.all()]
+
+    def account(self, account: AccountId) -> FeedAccount:
+        return self._feed_account(self._accounts.get(account))
+
+    def keep_session(self, account: AccountId, session: BrokerSession) -> None:
+        login = Login(
+            user_id=session.user_id,
+            secrets=session.secrets,
+            expires_at=session.expires_at,
+            facts=session.facts,
+        )
+        self._accounts.set_login(account, login)
+
+    def _feed_account(self, account: Account) -> FeedAccount:
+        login = self._accounts.login(account.id)
+        return FeedAccount(
+            broker=account.broker,
+            profile=AccountProfile(
+                account=account.id,
+                credentials=self._accounts.credentials(account.id),
+                addresses=account.addresses,
+                allow_plaintext=account.allow_plaintext,
+            ),
+            session=BrokerSession(
+                user_id=login.user_id,
+                secrets=login.secrets,
+                expires_at=login.expires_at,
+                facts=login.facts,
+            )
+            if login
+            else None,
+        )
+
+
+class _Shelf:
+    """The fleet's instruments, kept by the store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def load(self, broker: str) -> InstrumentTable:
+        return instruments.load(self._database, broker)
+
+    def day(self, broker: str) -> date | None:
+        return instruments.loaded_day(self._database, broker)
+
+    def replace(self, broker: str, day: date, listed: list[Instrument]) -> None:
+        instruments.replace_day(self._database, broker, day, listed)
+
+
+class Service:
+    """Everything one process runs. Build it after a fork, start it once, stop it once; any one thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.records = open_records(settings, clock=self.clock)
+        self.engine = EventEngine(1)
+        self.book = OrderBook(self.records.database, clock=self.clock)
+        self.loop = FeedLoop()
+        self.fleet = Fleet(
+            FleetTools(
+                engine=self.engine,
+                held=self.book,
+                logins=_Logins(self.records.accounts),
+                shelf=_Shelf(self.records.database),
+                clock=self.clock,
+                chance=chance,
+                market_open=self._market_open,
+                brokers=self.records.brokers,
+            ),
+            self.loop,
+        )
+        self.desk = Desk(fleet=self.fleet, book=self.book, database=self.records.database, now=self.clock.now)
+        self.book.on_verify = self.fleet.hint
+        self.app, self.socketio, self.realtime = create_app(self._services())
+
+    def _services(self) -> Services:
+        return Services(
+            settings=self.settings,
+            clock=self.clock,
+            engine=self.engine,
+            database=self.records.database,
+            book=self.book,
+            fleet=self.fleet,
+            desk=self.desk,
+            users=self.records.users,
+            accounts=self.records.accounts,
+            brokers=self.records.brokers,
+        )
+
+    def start(self) -> None:
+        """Bring it up: what is written down, the dispatcher, then the feeds; the page is usable after that."""
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        self.book.attach(self.engine)
+        self.realtime.attach(self.engine)
+        self.engine.start()
+        self.loop.start()
+        self.fleet.start()
+        _log.info("started", accounts=len(self.fleet.statuses()), url=self.settings.url)
+
+    def close_clients(self) -> None:
+        """End every open page's stream, so that no thread waits for a browser."""
+        self.realtime.close()
+
+    def stop(self) -> None:
+        """Take it down in the opposite order; what was queued is delivered and committed first."""
+        self.close_clients()
+        self.fleet.stop()
+        self.loop.stop()
+        left = self.engine.stop(timeout=2.0)
+        self.records.database.close()
+        _log.info("stopped", undelivered=left)
+
+    def _market_open(self) -> bool:
+        return self.settings.market_always_open or in_market_hours(self.clock.now())
+
+
+def control_socket(settings: Settings) -> Path:
+    """Return where the running service listens for commands: beside its database."""
+    return settings.data_dir / CONTROL_SOCKET
+
+
+def open_listener(settings: Settings) -> socket.socket:
+    """Bind the web port now, so that a taken one is one clear line. Raises ConfigurationError."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}. "
+            "Stop what uses it, or choose another with --port."
+        ) from error
+    listener.listen(1024)
+    listener.set_inheritable(True)
+    return listener
+
+
+def serve(settings: Settings) -> None:
+    """Run the service under one gunicorn worker until it is told to stop (docs/decisions/0001)."""
+    from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - 0.2 s that no other command needs
+    from gunicorn.workers.gthread import ThreadWorker  # noqa: PLC0415 - see above
+
+    open_records(settings).database.close()
+    listener = open_listener(settings)
+    held: list[Service] = []
+
+    class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
+        """A thread worker that lets the browsers go before it waits for them."""
+
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            for service in held:
+                service.close_clients()
+            super().handle_exit(sig, frame)
+
+    class Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+        """The service as gunicorn runs it: built in the worker, because threads do not survive a fork."""
+
+        def load_config(self) -> None:
+            for name, value in _gunicorn_settings(settings, listener).items():
+                self.cfg.set(name, value)
+            self.cfg.set("worker_class", Worker)
+            self.cfg.set("worker_exit", lambda _server, _worker: [service.stop() for service in held])
+
+        def load(self) -> Any:
+            service = Service(settings)
+            held.append(service)
+            service.start()
+            return service.app
+
+    Application().run()
+
+
+def _gunicorn_settings(settings: Settings, listener: socket.socket) -> dict[str, Any]:
+    return {
+        "bind": [f"fd://{listener.fileno()}", f"unix:{control_socket(settings)}"],
+        "workers": 1,
+        "threads": 4 * settings.clients + 32,
+        "worker_connections": 4 * settings.clients + 64,
+        "umask": 0o077,
+        "graceful_timeout": 2,
+        "timeout": 60,
+        "keepalive": 75,
+        "control_socket_disable": True,
+        "accesslog": None,
+        "loglevel": "warning",
+        "proc_name": "orderwire",
+    }
