@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import make_url
 
 from orderwire.store.database import Database
@@ -41,6 +43,12 @@ class FakeClock:
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
+
+
+@pytest.fixture
+def hasher() -> PasswordHash:
+    """Argon2id at its lowest cost: the tests ask what it is used for, not how long it takes."""
+    return PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1),))
 
 
 class PostgresServer:
