@@ -4,6 +4,7 @@ The demo credentials are fixed and public (docs/brokersim.md); more users come t
 Sessions and tokens are each broker's own business and not kept here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -12,6 +13,10 @@ from typing import Final
 from brokersim.orders import OrderSnapshot, OrderType, Side
 
 DEMO_CASH: Final = Decimal(10_000_000)
+DEMO_HOLDINGS: Final[Mapping[str, tuple[int, Decimal]]] = {
+    "NSE:SBIN": (100, Decimal("781.35")),
+    "NSE:INFY": (20, Decimal("1466.2")),
+}
 # Fraction of an order's value that must be there: all of it in cash, a fifth on margin.
 _MARGIN_SHARE: Final = {"CNC": Decimal(1)}
 _LEVERAGED_SHARE: Final = Decimal("0.2")
@@ -82,7 +87,8 @@ class XtsLogin:
 class Account:
     """One client's money at one broker, in rupees.
 
-    `blocked` is what open orders hold, by order uid; `used` what positions hold. Written by one thread only.
+    `blocked` is what open orders hold, by order uid; `used` what positions hold; `holdings` are shares of
+    earlier days, by contract key: quantity and average price. Written by one thread only.
     """
 
     broker: str
@@ -90,6 +96,7 @@ class Account:
     cash: Decimal = DEMO_CASH
     used: Decimal = Decimal(0)
     blocked: dict[str, Decimal] = field(default_factory=dict)
+    holdings: Mapping[str, tuple[int, Decimal]] = field(default_factory=lambda: DEMO_HOLDINGS)
 
     @property
     def available(self) -> Decimal:

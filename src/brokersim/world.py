@@ -43,7 +43,7 @@ class Settings:
     kite_market_as_limit: bool = True
     kite_static_ip: bool = False
     kite_margin_at_once: bool = False
-    kite_short_order_ids: bool = False
+    kite_order_ids: str = "19"
     kite_autoslice_array: bool = False
     kite_ws_sends_open: bool = True
     kite_postback_sends_open: bool = False
@@ -51,6 +51,8 @@ class Settings:
     kite_tick_noise: bool = False
     kite_postback_json_type: bool = False
     kite_heartbeat: float = 1.0
+    kite_limits_per_key: bool = False
+    kite_echo_protection: bool = False
     second_day: bool = False
 
 

@@ -1,0 +1,1 @@
+"""The simulated Kite Connect v3: REST, WebSocket and postbacks (docs/brokersim.md)."""
