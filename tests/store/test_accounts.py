@@ -7,14 +7,14 @@ from sqlalchemy import text
 
 from orderwire.errors import InvalidRequestError, NotFoundError, SealError
 from orderwire.store import audit
-from orderwire.store.accounts import Accounts, AccountSession
+from orderwire.store.accounts import Accounts, Login
 from orderwire.store.sealing import Keyring
 from orderwire.store.users import Users
 
 RING = Keyring(keys={"k1": bytes(range(32))}, newest="k1")
 NEWER = Keyring(keys={"k1": bytes(range(32)), "k2": bytes(range(1, 33))}, newest="k2")
 KEYS = {"api_key": "kitekey", "api_secret": "CANARY-api-secret"}
-SESSION = AccountSession(
+SESSION = Login(
     user_id="AB1234",
     secrets={"access_token": "CANARY-token"},
     expires_at=datetime(2026, 8, 18, 0, 30, tzinfo=UTC),
@@ -38,11 +38,11 @@ def test_an_account_comes_back_as_it_was_made(accounts):
     assert (account.id, account.broker, account.title, account.owner) == ("A1", "zerodha", "A1", "asha")
     assert account.addresses == {"root": "https://x"}
     assert accounts.credentials("A1") == KEYS
-    assert accounts.session("A1") is None
+    assert accounts.login("A1") is None
 
 
 def test_no_secret_is_in_the_database_in_the_clear(accounts, database):
-    accounts.set_session("A1", SESSION)
+    accounts.set_login("A1", SESSION)
 
     with database.read() as connection:
         everything = [
@@ -51,18 +51,18 @@ def test_no_secret_is_in_the_database_in_the_clear(accounts, database):
         ]
 
     assert "CANARY" not in "".join(everything)
-    assert "CANARY" not in repr(accounts.session("A1"))
+    assert "CANARY" not in repr(accounts.login("A1"))
 
 
 def test_a_session_is_kept_replaced_and_cleared(accounts):
-    accounts.set_session("A1", AccountSession(user_id="AB1234", secrets={"old": "x"}))
-    accounts.set_session("A1", SESSION)
+    accounts.set_login("A1", Login(user_id="AB1234", secrets={"old": "x"}))
+    accounts.set_login("A1", SESSION)
 
-    assert accounts.session("A1") == SESSION
+    assert accounts.login("A1") == SESSION
     assert accounts.get("A1").session_user == "AB1234"
     assert accounts.get("A1").session_expires == SESSION.expires_at
-    accounts.clear_session("A1")
-    assert accounts.session("A1") is None
+    accounts.clear_login("A1")
+    assert accounts.login("A1") is None
     assert accounts.get("A1").session_user == ""
     assert accounts.credentials("A1") == KEYS
 
@@ -115,7 +115,7 @@ def test_accounts_are_listed_by_owner(accounts):
 
 
 def test_a_removed_account_leaves_no_secret(accounts, database):
-    accounts.set_session("A1", SESSION)
+    accounts.set_login("A1", SESSION)
 
     accounts.remove("A1", by="asha")
 
@@ -125,16 +125,16 @@ def test_a_removed_account_leaves_no_secret(accounts, database):
     for act in (
         accounts.get,
         accounts.credentials,
-        accounts.session,
+        accounts.login,
         accounts.remove,
-        accounts.clear_session,
+        accounts.clear_login,
     ):
         with pytest.raises(NotFoundError):
             act("A1")
 
 
 def test_new_credentials_replace_all_old_ones_and_end_the_session(accounts):
-    accounts.set_session("A1", SESSION)
+    accounts.set_login("A1", SESSION)
     before = accounts.get("A1").postback_segment
 
     after = accounts.change("A1", credentials={"api_key": "fresh"}, title="Main", allow_plaintext=True)
@@ -143,28 +143,28 @@ def test_new_credentials_replace_all_old_ones_and_end_the_session(accounts):
     assert after.addresses == {"root": "https://x"}
     assert after.postback_segment != before
     assert accounts.credentials("A1") == {"api_key": "fresh"}
-    assert accounts.session("A1") is None
+    assert accounts.login("A1") is None
 
 
 def test_changing_nothing_of_the_app_keeps_segment_and_session(accounts):
-    accounts.set_session("A1", SESSION)
+    accounts.set_login("A1", SESSION)
     before = accounts.get("A1")
 
     after = accounts.change("A1", addresses={})
 
     assert after.addresses == {}
     assert after.postback_segment == before.postback_segment
-    assert accounts.session("A1") == SESSION
+    assert accounts.login("A1") == SESSION
 
 
 def test_after_resealing_the_old_key_is_no_longer_needed(accounts, database):
-    accounts.set_session("A1", SESSION)
+    accounts.set_login("A1", SESSION)
 
     assert accounts.reseal(NEWER) == 3
 
     only_new = Keyring(keys={"k2": NEWER.keys["k2"]}, newest="k2")
     assert Accounts(database, only_new).credentials("A1") == KEYS
-    assert Accounts(database, only_new).session("A1") == SESSION
+    assert Accounts(database, only_new).login("A1") == SESSION
     assert accounts.credentials("A1") == KEYS
 
 

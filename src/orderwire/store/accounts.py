@@ -25,7 +25,7 @@ _SESSION = "session."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AccountSession:
+class Login:
     """A session the broker granted; `secrets` is sealed at rest (`BrokerSession` in the brokers' room)."""
 
     user_id: str
@@ -187,7 +187,7 @@ class Accounts:
             _must_find(connection, account_id)
             return self._open(connection, account_id, _CREDENTIAL)
 
-    def session(self, account_id: str) -> AccountSession | None:
+    def login(self, account_id: str) -> Login | None:
         """Return the broker session, None while logged out; an expired one is returned as it is.
 
         Raises NotFoundError, SealError.
@@ -196,32 +196,32 @@ class Accounts:
             row = _must_find(connection, account_id)
             if row.session_user is None:
                 return None
-            return AccountSession(
+            return Login(
                 user_id=row.session_user,
                 secrets=self._open(connection, account_id, _SESSION),
                 expires_at=_moment(row.session_expires_ns),
                 facts=loads(row.session_facts, dict[str, str]),
             )
 
-    def set_session(self, account_id: str, session: AccountSession, *, by: str = "system") -> None:
+    def set_login(self, account_id: str, login: Login, *, by: str = "system") -> None:
         """Keep a broker session, in place of any other. Raises NotFoundError."""
 
         def work(connection: Connection) -> None:
             _must_find(connection, account_id)
-            self._seal(connection, account_id, _SESSION, session.secrets)
+            self._seal(connection, account_id, _SESSION, login.secrets)
             _set(
                 connection,
                 account_id,
-                session_user=session.user_id,
-                session_facts=dumps(dict(session.facts)),
-                session_expires_ns=None if session.expires_at is None else to_ns(session.expires_at),
+                session_user=login.user_id,
+                session_facts=dumps(dict(login.facts)),
+                session_expires_ns=None if login.expires_at is None else to_ns(login.expires_at),
             )
             now = self._database.clock.time_ns()
             audit.record(connection, at_ns=now, who=by, what="logged in to the broker", account=account_id)
 
         self._database.write(work)
 
-    def clear_session(self, account_id: str, *, by: str = "system") -> None:
+    def clear_login(self, account_id: str, *, by: str = "system") -> None:
         """Forget the broker session. Raises NotFoundError."""
 
         def work(connection: Connection) -> None:
