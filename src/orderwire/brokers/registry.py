@@ -50,7 +50,7 @@ def load_brokers(
     for entry in sorted(found(), key=lambda entry: (entry.name, entry.value)):
         try:
             broker = _checked(entry, classes)
-        except Exception as error:  # noqa: BLE001 - the airlock: counted and named in `failures`
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the airlock: named in `failures`
             failures.setdefault(entry.name, f"{type(error).__name__}: {error}".splitlines()[0][:300])
         else:
             classes[entry.name] = broker

@@ -26,7 +26,7 @@ from orderwire.brokers.adapter import (
     plaintext_refusal,
 )
 from orderwire.brokers.http import DAY, MINUTE, Bucket, Budget, retry_after_seconds
-from orderwire.brokers.zerodha import messages
+from orderwire.brokers.zerodha import instruments, messages, postbacks
 from orderwire.brokers.zerodha.messages import Reading
 from orderwire.core.instruments import Instrument
 from orderwire.core.orders import (
@@ -238,7 +238,7 @@ class ZerodhaAdapter(BrokerAdapter):
         )
         if reply.status != 200 or reply.content_type == "application/json":
             messages.read_reply(reply.body, status=reply.status)
-        found = await asyncio.to_thread(messages.read_instruments, reply.body)
+        found = await asyncio.to_thread(instruments.read_instruments, reply.body)
         return found.instruments
 
     # --- events ---------------------------------------------------------------------------------------
@@ -345,7 +345,7 @@ class ZerodhaAdapter(BrokerAdapter):
     @classmethod
     def read_postback(cls, request: PostbackRequest, *, secrets: Sequence[str]) -> PostbackHint:
         """Verify and read a postback, whatever its Content-Type (kite.md §4.4)."""
-        return messages.read_postback(request.body, secrets=secrets)
+        return postbacks.read_postback(request.body, secrets=secrets)
 
     # --- underneath -----------------------------------------------------------------------------------
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import hmac
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
-from decimal import Decimal, InvalidOperation
-from sys import intern
+from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
-from orderwire.brokers.adapter import PostbackHint
-from orderwire.core.instruments import Instrument, InstrumentLookup, openalgo_symbol
+from orderwire.core.instruments import Instrument, InstrumentLookup
 from orderwire.core.orders import (
     IST,
     ZERO,
@@ -139,9 +134,12 @@ def explain(message: str) -> str:
 # --- envelopes --------------------------------------------------------------------------------------------
 
 
+_NOTHING = Raw(b"null")
+
+
 class _Envelope(Struct):
     status: str = ""
-    data: Raw | None = None
+    data: Raw = _NOTHING
     message: str | None = None
     error_type: str | None = None
 
@@ -161,7 +159,7 @@ def read_reply(body: bytes, *, status: int) -> Raw:
     """
     envelope = _read_envelope(body, status)
     if envelope.status == "success" and status < 400:
-        return Raw(b"null") if envelope.data is None else envelope.data
+        return envelope.data
     if envelope.status != "error" and status < 400:
         raise ProtocolViolationError(
             "Zerodha's reply says neither success nor error", raw=body[:_LONGEST_TEXT]
@@ -716,15 +714,11 @@ def token_dies(now: datetime) -> datetime:
 
 def session_checksum(*, api_key: str, request_token: str, api_secret: str) -> str:
     """Return the checksum that `POST /session/token` wants."""
-    return _sha256(api_key + request_token + api_secret)
+    return sha256_hex(api_key + request_token + api_secret)
 
 
-def postback_checksum(*, order_id: str, order_timestamp: str, api_secret: str) -> str:
-    """Return the checksum a postback must carry; it covers neither status nor quantities (kite.md §4.3)."""
-    return _sha256(order_id + order_timestamp + api_secret)
-
-
-def _sha256(text: str) -> str:
+def sha256_hex(text: str) -> str:
+    """Return the hash both of Kite's checksums use, in lower-case hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -733,7 +727,7 @@ def _sha256(text: str) -> str:
 
 class _Frame(Struct):
     type: str = ""
-    data: Raw | None = None
+    data: Raw = _NOTHING
 
 
 _frame = msgspec.json.Decoder(_Frame)
@@ -751,7 +745,7 @@ class StreamFrame:
 def read_frame(text: str | bytes) -> StreamFrame:
     """Read a text frame of the WebSocket; ProtocolViolationError when it is not a JSON object."""
     frame = decode(_frame, text)
-    return StreamFrame(kind=frame.type, data=Raw(b"null") if frame.data is None else frame.data)
+    return StreamFrame(kind=frame.type, data=frame.data)
 
 
 def read_words(data: Raw) -> str:
@@ -760,270 +754,3 @@ def read_words(data: Raw) -> str:
         return decode(_words, data)[:_LONGEST_TEXT]
     except ProtocolViolationError:
         return bytes(data)[:_LONGEST_TEXT].decode("utf-8", "replace")
-
-
-# --- postbacks --------------------------------------------------------------------------------------------
-
-MOST_POSTBACK_BYTES = 65_536
-
-_POSTBACK_ID = re.compile(r"\d{9,20}", re.ASCII)
-_CHECKSUM = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_DEEPEST = 5
-"""A real body has three levels: body, meta, iceberg."""
-_MOST_BRACKETS = 200
-_LONGEST_NUMBER = 30
-_CLAIMS = (
-    "status",
-    "status_message",
-    "exchange",
-    "tradingsymbol",
-    "transaction_type",
-    "order_type",
-    "quantity",
-    "filled_quantity",
-    "cancelled_quantity",
-    "price",
-    "trigger_price",
-    "average_price",
-    "exchange_update_timestamp",
-    "tag",
-    "user_id",
-    "app_id",
-)
-
-
-def read_postback(body: bytes, *, secrets: Sequence[str]) -> PostbackHint:
-    """Verify and read a postback, exactly as kite.md §4.4 asks; pure.
-
-    Raises ProtocolViolationError, and nothing else, for a body that is not perfect in every respect or that
-    no secret in `secrets` verifies; the message says why, for the log, and holds nothing of the body.
-    """
-    claims = _read_hardened(body)
-    order_id = _matching(claims, "order_id", _POSTBACK_ID)
-    stamp = _matching(claims, "order_timestamp", _MOMENT)
-    checksum = _matching(claims, "checksum", _CHECKSUM)
-    _real_moment(stamp)
-    if not _verifies(order_id, stamp, checksum, secrets):
-        raise ProtocolViolationError("the postback's checksum is wrong")
-    return PostbackHint(order_id=OrderId(order_id), broker_time=stamp, claims=_claims(claims))
-
-
-def _read_hardened(body: bytes) -> dict[str, Any]:
-    if len(body) > MOST_POSTBACK_BYTES:
-        raise ProtocolViolationError("the postback is larger than 64 kB")
-    if body.count(b"{") + body.count(b"[") > _MOST_BRACKETS:
-        raise ProtocolViolationError("the postback is nested too deeply")
-    try:
-        value = _strict.decode(body.decode("utf-8"))
-    except (ValueError, RecursionError, InvalidOperation) as error:
-        raise ProtocolViolationError(f"the postback is not strict JSON ({type(error).__name__})") from None
-    if not isinstance(value, dict):
-        raise ProtocolViolationError("the postback is not a JSON object")
-    if _depth(value) > _DEEPEST:
-        raise ProtocolViolationError("the postback is nested too deeply")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("duplicate keys")
-    return found
-
-
-def _refuse_constant(_text: str) -> NoReturn:
-    raise ValueError("NaN or Infinity")
-
-
-def _short_int(text: str) -> int:
-    if len(text) > _LONGEST_NUMBER:
-        raise ValueError("absurdly long number")
-    return int(text)
-
-
-def _short_decimal(text: str) -> Decimal:
-    number = Decimal(text) if len(text) <= _LONGEST_NUMBER else Decimal("NaN")
-    if not number.is_finite() or abs(number.adjusted()) > _LONGEST_NUMBER:
-        raise ValueError("absurd number")
-    return number
-
-
-_strict = json.JSONDecoder(
-    object_pairs_hook=_unique,
-    parse_constant=_refuse_constant,
-    parse_int=_short_int,
-    parse_float=_short_decimal,
-)
-
-
-def _depth(value: object) -> int:
-    level, depth = [value], 0
-    while level := [part for part in level if isinstance(part, dict | list)]:
-        depth += 1
-        level = [inner for part in level for inner in (part.values() if isinstance(part, dict) else part)]
-    return depth
-
-
-def _matching(claims: Mapping[str, Any], name: str, form: re.Pattern[str]) -> str:
-    value = claims.get(name)
-    if not isinstance(value, str) or not form.fullmatch(value):
-        raise ProtocolViolationError(f"the postback's {name} has the wrong form")
-    return value
-
-
-def _real_moment(stamp: str) -> None:
-    try:
-        moment(stamp)
-    except ValueError:
-        raise ProtocolViolationError("the postback's order_timestamp is not a date") from None
-
-
-def _verifies(order_id: str, stamp: str, checksum: str, secrets: Sequence[str]) -> bool:
-    """Compare with every secret in force, each in constant time; an empty secret verifies nothing."""
-    expected = (
-        postback_checksum(order_id=order_id, order_timestamp=stamp, api_secret=secret)
-        for secret in secrets
-        if secret
-    )
-    return sum(hmac.compare_digest(one, checksum) for one in expected) > 0
-
-
-def _claims(body: Mapping[str, Any]) -> dict[str, str]:
-    return {name: _claim(body[name]) for name in _CLAIMS if body.get(name) is not None}
-
-
-def _claim(value: object) -> str:
-    text = str(value)[:_LONGEST_TEXT]
-    return text.encode("utf-8", "replace").decode().replace("\x00", "?")
-
-
-# --- instruments ------------------------------------------------------------------------------------------
-
-INSTRUMENT_COLUMNS = (
-    "instrument_token",
-    "exchange_token",
-    "tradingsymbol",
-    "name",
-    "last_price",
-    "expiry",
-    "strike",
-    "tick_size",
-    "lot_size",
-    "instrument_type",
-    "segment",
-    "exchange",
-)
-
-INDEX_NAMES: Mapping[str, str] = MappingProxyType(
-    {
-        "NIFTY 50": "NIFTY",
-        "NIFTY BANK": "BANKNIFTY",
-        "NIFTY FIN SERVICE": "FINNIFTY",
-        "NIFTY NEXT 50": "NIFTYNXT50",
-        "NIFTY MID SELECT": "MIDCPNIFTY",
-        "INDIA VIX": "INDIAVIX",
-        "SNSX50": "SENSEX50",
-        "AUTO": "BSEAUTO",
-    }
-)
-"""Kite's names of indices and OpenAlgo's, where those differ by more than spaces (instruments.md §3.2)."""
-
-_FOREIGN = {"GLOBAL": "GLOBAL_INDEX", "NSEIX": "GLOBAL_INDEX"}
-_KINDS = frozenset({"EQ", "FUT", "CE", "PE"})
-_TICK_PLACES = Decimal("0.0001")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstrumentList:
-    """The day's instruments, and how many rows could not be read."""
-
-    instruments: tuple[Instrument, ...]
-    rejected: int
-
-
-def read_instruments(body: bytes) -> InstrumentList:
-    """Read the CSV of `GET /instruments` by its column names (instruments.md §1, §3.2).
-
-    A row that cannot be read is counted and left out. Raises ProtocolViolationError when the header is not
-    Kite's, as with an error page, or more than one row in a hundred cannot be read.
-    """
-    lines = csv.reader(body.decode("utf-8-sig", "replace").split("\n"))
-    columns = _columns(next(lines, []), body)
-    found, rejected = [], 0
-    for row in lines:
-        instrument = _read_instrument(row, columns) if row else None
-        rejected += bool(row) and instrument is None
-        if instrument is not None:
-            found.append(instrument)
-    if rejected * 100 > len(found) + rejected:
-        raise ProtocolViolationError(f"{rejected} rows of Zerodha's instrument list cannot be read")
-    return InstrumentList(instruments=tuple(found), rejected=rejected)
-
-
-def _columns(header: Sequence[str], body: bytes) -> list[int]:
-    names = [name.strip() for name in header]
-    try:
-        return [names.index(name) for name in INSTRUMENT_COLUMNS]
-    except ValueError:
-        raise ProtocolViolationError(
-            "this is not Zerodha's instrument list: the header line does not fit", raw=body[:_LONGEST_TEXT]
-        ) from None
-
-
-def _read_instrument(row: Sequence[str], columns: Sequence[int]) -> Instrument | None:
-    try:
-        return _instrument(*(row[place] for place in columns))
-    except (ValueError, IndexError, InvalidOperation):
-        return None
-
-
-def _instrument(  # noqa: PLR0917 - the twelve columns of the file, in its order
-    instrument_token: str,
-    exchange_token: str,
-    tradingsymbol: str,
-    name: str,
-    _last_price: str,
-    expiry: str,
-    strike: str,
-    tick_size: str,
-    lot_size: str,
-    kind: str,
-    segment: str,
-    exchange: str,
-) -> Instrument:
-    if kind not in _KINDS:
-        raise ValueError(kind)
-    index = segment == "INDICES" or exchange in _FOREIGN
-    day = date.fromisoformat(expiry[:10]) if expiry else None
-    price = Decimal(strike or 0) if kind in {"CE", "PE"} else ZERO
-    return Instrument(
-        broker=NAME,
-        exchange=_FOREIGN.get(exchange) or intern(f"{exchange}_INDEX" if index else exchange),
-        symbol=_index_symbol(tradingsymbol) if index else _symbol(tradingsymbol, name, kind, day, price),
-        broker_exchange=intern(exchange),
-        broker_symbol=tradingsymbol,
-        token=int(exchange_token),
-        broker_token=instrument_token,
-        name=intern(name),
-        kind="INDEX" if index else intern(kind),
-        expiry=day,
-        strike=price,
-        lot_size=max(int(lot_size or 1), 1),
-        tick_size=_tick(tick_size),
-    )
-
-
-def _symbol(tradingsymbol: str, name: str, kind: str, expiry: date | None, strike: Decimal) -> str:
-    if kind == "EQ":
-        return tradingsymbol
-    return openalgo_symbol(name, kind=kind, expiry=expiry, strike=strike)
-
-
-def _index_symbol(tradingsymbol: str) -> str:
-    name = tradingsymbol.strip().upper()
-    return INDEX_NAMES.get(name) or name.replace(" ", "").replace("-", "")
-
-
-def _tick(text: str) -> Decimal:
-    tick = Decimal(text or 0).quantize(_TICK_PLACES)
-    return Decimal(f"{tick.normalize():f}")
