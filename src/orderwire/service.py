@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import sys
@@ -30,7 +31,8 @@ from orderwire.store.accounts import Account, Accounts, Login
 from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
 from orderwire.store.users import Users
-from orderwire.web.app import Services, create_app
+from orderwire.web import operations
+from orderwire.web.app import Services, Web, create_app
 from orderwire.web.operations import Office
 
 _log = structlog.get_logger(__name__)
@@ -173,7 +175,21 @@ class Service:
         )
         self.desk = Desk(fleet=self.fleet, book=self.book, database=self.records.database, now=self.clock.now)
         self.book.on_verify = self.fleet.hint
-        self.app, self.socketio, self.realtime = create_app(self._services())
+        self.app = create_app(self._services())
+        web: Web = self.app.extensions["orderwire"]
+        self.realtime = web.realtime
+        routes = operations.blueprint(self._office)
+        self.app.extensions["csrf"].exempt(routes)
+        self.app.register_blueprint(routes)
+
+    def _office(self) -> Office:
+        return Office(
+            users=self.records.users,
+            accounts=self.records.accounts,
+            brokers=self.records.brokers,
+            fleet=self.fleet,
+            desk=self.desk,
+        )
 
     def _services(self) -> Services:
         return Services(
@@ -193,7 +209,6 @@ class Service:
         """Bring it up: what is written down, the dispatcher, then the feeds; the page is usable after that."""
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.book.attach(self.engine)
-        self.realtime.attach(self.engine)
         self.engine.start()
         self.loop.start()
         self.fleet.start()
@@ -239,13 +254,34 @@ def open_listener(settings: Settings) -> socket.socket:
     return listener
 
 
+def open_control_listener(settings: Settings) -> socket.socket:
+    """Bind the control socket, readable by its owner alone. Raises ConfigurationError."""
+    path = control_socket(settings)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        path.unlink(missing_ok=True)  # left over by a service that was killed: the database's lock is ours
+        listener.bind(str(path))
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"Cannot make the control socket {path}: {error.strerror or error}. "
+            "A Unix socket's path has at most about 100 characters; choose a shorter data folder."
+        ) from error
+    finally:
+        os.umask(before)
+    listener.listen(16)
+    listener.set_inheritable(True)
+    return listener
+
+
 def serve(settings: Settings) -> None:
     """Run the service under one gunicorn worker until it is told to stop (docs/decisions/0001)."""
     from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - 0.2 s that no other command needs
     from gunicorn.workers.gthread import ThreadWorker  # noqa: PLC0415 - see above
 
     open_records(settings).database.close()
-    listener = open_listener(settings)
+    listeners = (open_listener(settings), open_control_listener(settings))
     held: list[Service] = []
 
     class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
@@ -260,7 +296,7 @@ def serve(settings: Settings) -> None:
         """The service as gunicorn runs it: built in the worker, because threads do not survive a fork."""
 
         def load_config(self) -> None:
-            for name, value in _gunicorn_settings(settings, listener).items():
+            for name, value in _gunicorn_settings(settings, listeners).items():
                 self.cfg.set(name, value)
             self.cfg.set("worker_class", Worker)
             self.cfg.set("worker_exit", lambda _server, _worker: [service.stop() for service in held])
@@ -274,17 +310,16 @@ def serve(settings: Settings) -> None:
     Application().run()
 
 
-def _gunicorn_settings(settings: Settings, listener: socket.socket) -> dict[str, Any]:
+def _gunicorn_settings(settings: Settings, listeners: tuple[socket.socket, ...]) -> dict[str, Any]:
     return {
-        "bind": [f"fd://{listener.fileno()}", f"unix:{control_socket(settings)}"],
+        "bind": [f"fd://{listener.fileno()}" for listener in listeners],
         "workers": 1,
         "threads": 4 * settings.clients + 32,
         "worker_connections": 4 * settings.clients + 64,
-        "umask": 0o077,
         "graceful_timeout": 2,
         "timeout": 60,
         "keepalive": 75,
-        "control_socket_disable": True,
+        "control_socket_disable": True,  # gunicorn's own
         "accesslog": None,
         "loglevel": "warning",
         "proc_name": "orderwire",
