@@ -15,7 +15,6 @@ import os
 import threading
 import time
 import weakref
-from array import array
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
@@ -41,8 +40,8 @@ BATCH_END = "(batch end)"
 """The event type under which statistics show batch-end hooks."""
 
 _BATCH_EVENTS = 256
-_BATCH_NS = 20_000_000
-_FOLD_EVERY = 2048
+_BATCH_SECONDS = 0.020
+_FOLD_EVERY = 8192
 _FOLLOW_UPS_PER_BATCH = 65_536
 _HOOK_ROUNDS = 16
 _DEAD_LETTERS = 1000
@@ -142,10 +141,9 @@ class Statistics:
         return tuple(sorted(self.handlers, key=lambda row: row.handler_time.max, reverse=True)[:count])
 
 
-def next_tick(deadline: int, *, now: int, interval: int) -> int:
-    """Return the first deadline after `now` on the grid of `deadline`: late ticks are skipped, never bunched."""
-    late = max(now - deadline, 0)
-    return deadline + interval * (late // interval + 1)
+def next_tick(*, since: float, now: float, interval: float) -> float:
+    """Return the first time after `now` on the grid that begins at `since`: ticks are skipped, never bunched."""
+    return since + (math.floor((now - since) / interval) + 1) * interval
 
 
 class _Bell(Protocol):
@@ -189,7 +187,7 @@ class _Meter:
     __slots__ = ("_raw", "add", "errors", "histogram")
 
     def __init__(self) -> None:
-        self._raw = array("d")
+        self._raw: list[float] = []
         self.add = self._raw.append
         self.errors = 0
         self.histogram = Histogram()
@@ -370,7 +368,7 @@ class _Lane:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def offer(self, event: Event, *, now: int, key: Hashable) -> None:
+    def offer(self, event: Event, *, now: float, key: Hashable) -> None:
         """Take an event from the dispatcher; when full, merge it or make the dispatcher wait."""
         with self._work:
             if len(self._entries) < self.capacity or self._make_room(event, key):
@@ -395,7 +393,7 @@ class _Lane:
         self.overflowed += len(self._entries) >= self.capacity
         return True
 
-    def take(self, run: _Run) -> tuple[Event, int] | None:
+    def take(self, run: _Run) -> tuple[Event, float] | None:
         """Return the next event and since when it waits; None when the lane's thread shall end."""
         with self._work:
             self._busy = False
@@ -452,7 +450,7 @@ class EventEngine:
     * A running engine survives `fork` in the parent; in the child it is stopped, empty, keeps its handlers and can
       be started. One still running when the interpreter exits is stopped with two seconds to drain.
 
-    `interval` is in seconds, more than 0 (ValueError); `now` is a monotonic clock in nanoseconds.
+    `interval` is in seconds, more than 0 (ValueError); `now` is a monotonic clock in seconds.
     """
 
     __slots__ = (
@@ -493,10 +491,10 @@ class EventEngine:
         "_ticks_skipped",
     )
 
-    def __init__(self, interval: float = 1, *, now: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(self, interval: float = 1, *, now: Callable[[], float] = time.monotonic) -> None:
         if not (interval > 0 and math.isfinite(interval)):
             raise ValueError(f"the timer's interval is a positive number of seconds, not {interval}")
-        self._interval = max(round(interval * 1e9), 1)
+        self._interval = interval
         self._now = now
         self._log = structlog.get_logger(__name__)
         self._queue: deque[Event] = deque()
@@ -523,7 +521,7 @@ class EventEngine:
         self._follow_ups = self._follow_ups_in_batch = self._postponed = 0
         self._ticks = self._ticks_skipped = 0
         self._fold_at = _FOLD_EVERY
-        self._rates: deque[tuple[int, int]] = deque(maxlen=_RATE_TICKS + 1)
+        self._rates: deque[tuple[float, int]] = deque(maxlen=_RATE_TICKS + 1)
         for lane in self._lanes.values():
             lane.begin(self._meters)
         self._hooks = tuple(self._hook_target(hook) for hook, _, _ in self._hooks)
@@ -720,10 +718,10 @@ class EventEngine:
         This loop is what the engine's speed is made of: one clock reading per handler call serves as the end of
         one measurement and the beginning of the next, and measurements are only appended here.
         """
-        queue, follow, now, find = self._queue, self._follow, self._now, self._routes.get
+        queue, follow, now, routes = self._queue, self._follow, self._now, self._routes
         wanted = room
         clock = now()
-        deadline = clock + _BATCH_NS
+        deadline = clock + _BATCH_SECONDS
         while True:
             if follow:
                 event = follow.popleft()
@@ -733,10 +731,10 @@ class EventEngine:
             else:
                 return wanted - room
             try:
-                wait, targets = find(event.type) or self._find_route(event)
+                wait, targets = routes[event.type]
                 wait(clock - event.queued)
             except Exception as error:  # noqa: BLE001 - airlock: whatever was put, dispatch goes on
-                targets = self._judge(event, error)
+                targets = self._look(event, clock, error)
             for handler, took, meter in targets:
                 try:
                     result = handler(event)
@@ -750,17 +748,18 @@ class EventEngine:
                 if result is not None:
                     self._adopt(result, event, clock)
 
-    def _judge(self, event: Event, error: Exception) -> tuple[_Target, ...]:
-        """Deliver a stranger's event that has a type but takes no stamp; dead-letter what has none."""
+    def _look(self, event: Event, clock: float, error: Exception) -> tuple[_Target, ...]:
+        """Look closer at an event that is not in the routes, takes no stamp, or has no type at all."""
         try:
-            if not hasattr(event, "queued"):
-                return (self._routes.get(event.type) or self._find_route(event))[1]
-        except Exception as other:  # noqa: BLE001 - airlock: a hostile object may raise anything
-            error = other
-        self._fail(event, f"{__name__}.{EventEngine.__qualname__}", error, None)
-        return ()
+            wait, targets = self._routes.get(event.type) or self._find_route(event)
+            wait(clock - getattr(event, "queued", clock))
+        except Exception as reason:  # noqa: BLE001 - airlock: a hostile object may raise anything
+            reason.__cause__ = error
+            self._fail(event, f"{__name__}.{EventEngine.__qualname__}", reason, None)
+            return ()
+        return targets
 
-    def _adopt(self, result: object, event: Event | None, clock: int) -> None:
+    def _adopt(self, result: object, event: Event | None, clock: float) -> None:
         for follow_up in _events_in(result):
             if follow_up is event:
                 continue
@@ -846,7 +845,7 @@ class EventEngine:
         while (taken := lane.take(run)) is not None:
             self._deliver_on(lane, *taken)
 
-    def _deliver_on(self, lane: _Lane, event: Event, since: int) -> None:
+    def _deliver_on(self, lane: _Lane, event: Event, since: float) -> None:
         wait, targets = lane.routes.get(event.type, lane.other_route)
         clock = self._now()
         wait(clock - since)
@@ -868,12 +867,13 @@ class EventEngine:
 
     def _tick(self, run: _Run) -> None:
         run.idents.add(threading.get_ident())
-        deadline = self._now() + self._interval
-        while not run.timer_stop.wait(min(max(deadline - self._now(), 0) / 1e9, threading.TIMEOUT_MAX)):
+        since = self._now()
+        deadline = since + self._interval
+        while not run.timer_stop.wait(min(max(deadline - self._now(), 0.0), threading.TIMEOUT_MAX)):
             now = self._now()
             if now < deadline:
                 continue
-            deadline = next_tick(deadline, now=now, interval=self._interval)
+            deadline = next_tick(since=since, now=now, interval=self._interval)
             self._ticks += 1
             self._rates.append((now, self._delivered))
             if self._tick_waits:
@@ -885,6 +885,7 @@ class EventEngine:
 
     def _tick_taken(self, _event: Event) -> None:
         self._tick_waits = False
+        self._meters.fold()
 
     def _ring(self) -> None:
         with suppress(RuntimeError):  # a lock that rings already
@@ -1049,11 +1050,15 @@ class EventEngine:
             lanes=tuple(lane.statistics() for lane in lanes),
         )
 
+    def queued_ns(self, event: Event) -> int:
+        """Return when `event` was queued as wall-clock nanoseconds since the epoch, for `Stamps`; 0 if it never was."""
+        return time.time_ns() - round((self._now() - event.queued) * 1e9) if event.queued else 0
+
     def _rate(self) -> float:
         if not self._rates or self._run is None:
             return 0.0
         since, delivered = self._rates[0]
-        return (self._delivered - delivered) * 1e9 / max(self._now() - since, 1)
+        return (self._delivered - delivered) / max(self._now() - since, 1e-9)
 
 
 def _check(kind: object, handler: object) -> None:

@@ -29,8 +29,8 @@ class EventType(StrEnum):
 class Event(Struct, gc=False):
     """Something that happened: `type` says which handlers get it, `data` is whatever they need.
 
-    vn.py's `Event(type, data)`, positional. `queued` is stamped by the engine with monotonic nanoseconds when
-    the event enters the queue (0 before). Two events are equal when type and data are, whenever they were queued.
+    vn.py's `Event(type, data)`, positional. `queued` is when the event entered the queue, in seconds
+    of the engine's monotonic clock, stamped by `put` (0 before; `EventEngine.queued_ns` gives wall time). Two events are equal when type and data are, whenever they were queued.
 
     The garbage collector does not look inside (that is worth a tenth of the engine's throughput), so `data` must
     not refer back to its own event, directly or through others: such a ring is never freed.
@@ -38,7 +38,7 @@ class Event(Struct, gc=False):
 
     type: str
     data: Any = None
-    queued: int = 0
+    queued: float = 0.0
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Event):
