@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -85,7 +85,7 @@ class OrderView(Struct, frozen=True, kw_only=True, gc=False):
 
 # --- what is held -----------------------------------------------------------------------------------------
 
-Moment = tuple[int, bool, Quantity, int, int]
+Moment: TypeAlias = tuple[int, bool, Quantity, int, int]
 """The key K before the content: broker time, terminal?, filled, phase rank, history index."""
 
 ENDINGS: Final = (OrderStatus.REJECTED, OrderStatus.EXPIRED, OrderStatus.CANCELLED, OrderStatus.FILLED)
@@ -93,6 +93,7 @@ ENDINGS: Final = (OrderStatus.REJECTED, OrderStatus.EXPIRED, OrderStatus.CANCELL
 
 _RANKS: Final[Mapping[OrderStatus, int]] = MappingProxyType({status: n for n, status in enumerate(ENDINGS)})
 _NO_TIME: Final = -1
+_UNKNOWN: Final = OrderStatus.UNKNOWN
 
 
 class Statement(Struct, frozen=True, order=True, array_like=True, gc=False):
@@ -147,13 +148,9 @@ class Fill(Struct, frozen=True, order=True, array_like=True, gc=False):
     average_price: Money = ZERO
 
 
-class OrderState(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """All that was ever said about one order, joined: S of the design, with the order's identity and facts."""
+class Facts(Struct, frozen=True, array_like=True, gc=False):
+    """What does not change during an order's life; each field is as the most telling observation gave it."""
 
-    account: AccountId
-    broker: str
-    order_id: OrderId
-    trading_date: date
     instrument: tuple[bool, str, str]
     """Known to our instrument list?, exchange, symbol: a known name is greater than a broker's spelling."""
     side: str
@@ -162,6 +159,16 @@ class OrderState(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False
     parent_order_id: str = ""
     most_quantity: Quantity = 0
     """The greatest ordered quantity ever stated; nothing above it can have been filled."""
+
+
+class OrderState(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """All that was ever said about one order, joined: S of the design, with the order's identity and facts."""
+
+    account: AccountId
+    broker: str
+    order_id: OrderId
+    trading_date: date
+    facts: Facts
     revision: int = 0
     """R: raised by a correction alone."""
     floor: Moment | None = None
@@ -180,39 +187,45 @@ class OrderState(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False
     """V: the greatest moment read by REST with no request pending."""
 
 
+_PENDING: Final = frozenset({Overlay.PENDING_MODIFY, Overlay.PENDING_CANCEL})
+_BOOKS: Final = frozenset({Channel.REST, Channel.HISTORY})
+
+
 def lift(update: OrderUpdate, *, revision: int = 0) -> OrderState:
     """Return what one observation says as a state of its own; pure, whatever the channel."""
     said = _statement(update)
-    known = said.status is not OrderStatus.UNKNOWN
-    pending = said.overlay is not Overlay.NONE
-    states = known or update.status is None
+    bears = update.status is not None and update.status is not _UNKNOWN
+    pending = update.overlay in _PENDING
+    clears = not pending and update.channel in _BOOKS and update.status is not _UNKNOWN
     return OrderState(
         account=update.account,
         broker=update.broker,
         order_id=update.order_id,
         trading_date=update.trading_date,
-        instrument=(update.known_symbol, update.exchange, update.symbol),
-        side=update.side,
-        tag=update.tag,
-        exchange_order_id=update.exchange_order_id,
-        parent_order_id=update.parent_order_id,
-        most_quantity=update.quantity,
+        facts=_facts(update),
         revision=revision,
         ending=_ending(said) if said.terminal else None,
         fill=_fill(said, update.average_price),
-        terms=said if known else None,
+        terms=said if bears else None,
         request=said if pending else None,
-        remark=None if known or pending else said,
-        read=said.moment if states and not pending and _from_book(update) else None,
+        remark=None if bears or pending else said,
+        read=said.moment if clears else None,
     )
 
 
-def _from_book(update: OrderUpdate) -> bool:
-    return update.channel is Channel.REST or update.channel is Channel.HISTORY
+def _facts(update: OrderUpdate) -> Facts:
+    return Facts(
+        (update.known_symbol, update.exchange, update.symbol),
+        update.side,
+        update.tag,
+        update.exchange_order_id,
+        update.parent_order_id,
+        update.quantity,
+    )
 
 
 def _statement(update: OrderUpdate) -> Statement:
-    status = update.status or OrderStatus.UNKNOWN
+    status = _UNKNOWN if update.status is None else update.status
     return Statement(
         _seconds(update.broker_time),
         status in _RANKS,
@@ -250,34 +263,73 @@ def _fill(said: Statement, average_price: Money) -> Fill:
 _NOTHING_FILLED: Final = Fill()
 
 
+_Part = TypeVar("_Part", Ending, Statement, Moment)
+
+
 # --- the join ---------------------------------------------------------------------------------------------
 
 
 def join(a: OrderState, b: OrderState) -> OrderState:
     """Return the least state that both are part of: commutative, associative, idempotent; `a` itself if it is.
 
-    The higher revision wins; within one revision each component takes its maximum. Raises ValueError when the two
-    are not states of one order.
+    The higher revision wins; within one revision each component takes its maximum. Facts unite whatever the
+    revision. Raises ValueError when the two are not states of one order.
     """
-    if (a.order_id, a.account, a.trading_date, a.broker) != (b.order_id, b.account, b.trading_date, b.broker):
+    if a.order_id != b.order_id or a.account != b.account or a.trading_date != b.trading_date:
         raise ValueError(f"{a.broker} order {a.order_id} cannot be joined with {b.broker} order {b.order_id}")
-    winner = a if a.revision >= b.revision else b
-    even = a.revision == b.revision
-    parts = {name: max(getattr(a, name), getattr(b, name)) for name in _FACTS}
-    if even:
-        parts |= {name: _greater(getattr(a, name), getattr(b, name)) for name in _COMPONENTS}
-    joined = replace(winner, **parts)
-    return a if joined == a else joined
+    facts = _unite(a.facts, b.facts)
+    if a.revision != b.revision:
+        winner = a if a.revision > b.revision else b
+        return winner if facts is winner.facts else replace(winner, facts=facts)
+    return _join_components(a, b, facts)
 
 
-_FACTS: Final = ("instrument", "side", "tag", "exchange_order_id", "parent_order_id", "most_quantity")
-_COMPONENTS: Final = ("floor", "ending", "fill", "terms", "request", "remark", "read")
+def _unite(a: Facts, b: Facts) -> Facts:
+    if a == b:
+        return a
+    united = Facts(
+        max(a.instrument, b.instrument),
+        max(a.side, b.side),
+        max(a.tag, b.tag),
+        max(a.exchange_order_id, b.exchange_order_id),
+        max(a.parent_order_id, b.parent_order_id),
+        max(a.most_quantity, b.most_quantity),
+    )
+    return a if united == a else united
 
 
-def _greater(a: Any, b: Any) -> Any:
-    if a is None:
-        return b
-    return a if b is None or a >= b else b
+def _join_components(a: OrderState, b: OrderState, facts: Facts) -> OrderState:
+    ending = _greater(a.ending, b.ending)
+    fill = max(a.fill, b.fill)
+    terms = _greater(a.terms, b.terms)
+    request = _greater(a.request, b.request)
+    remark = _greater(a.remark, b.remark)
+    read = _greater(a.read, b.read)
+    floor = _greater(a.floor, b.floor)
+    now = (facts, ending, fill, terms, request, remark, read, floor)
+    if now == (a.facts, a.ending, a.fill, a.terms, a.request, a.remark, a.read, a.floor):
+        return a
+    return OrderState(
+        account=a.account,
+        broker=a.broker,
+        order_id=a.order_id,
+        trading_date=a.trading_date,
+        facts=facts,
+        revision=a.revision,
+        floor=floor,
+        ending=ending,
+        fill=fill,
+        terms=terms,
+        request=request,
+        remark=remark,
+        read=read,
+    )
+
+
+def _greater(a: _Part | None, b: _Part | None) -> _Part | None:
+    if b is None or a is b:
+        return a
+    return b if a is None or b > a else a
 
 
 # --- observing --------------------------------------------------------------------------------------------
@@ -307,6 +359,7 @@ class Outcome(Struct, frozen=True, kw_only=True, gc=False):
     """What is odd about an observation that counted nevertheless."""
 
 
+_HINTS: Final = frozenset({Tier.C, Tier.D})
 _AHEAD: Final = timedelta(minutes=5)
 _ABSURD: Final = 10**12
 _LIVE: Final = frozenset({OrderStatus.TRIGGER_PENDING, OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED})
@@ -327,14 +380,15 @@ def observe(
     broker's own time from its last HTTP `Date`, aware. Raises ValueError when `update` is of another order.
     """
     tier = update.tier
-    if tier is Tier.C or tier is Tier.D:
+    if tier in _HINTS:
         return Outcome(state=state, verify="hint: a postback came")
-    trusted = tier is Tier.A
-    refused = poison(update, most_quantity=max(quantity_seen, state.most_quantity if state else 0))
+    most = quantity_seen if state is None else max(quantity_seen, state.facts.most_quantity)
+    refused = poison(update, most_quantity=most)
     ahead = _ahead(update, broker_now)
-    if refused or (ahead and not trusted):
+    if refused or (ahead and tier is not Tier.A):
         return Outcome(state=state, refused=refused or ahead)
-    if not trusted and (held := _held(state, update)):
+    held = "" if tier is Tier.A else _held(state, update)
+    if held:
         return Outcome(state=state, held=held, verify=f"held: {held}")
     if state is None:
         return _first(lift(update), update, flag=ahead)
@@ -343,17 +397,18 @@ def observe(
 
 def poison(update: OrderUpdate, *, most_quantity: Quantity = 0) -> str:
     """Say why an observation cannot be true of any order ordered up to `most_quantity`, or "" when it can."""
-    numbers = (update.price, update.trigger_price, update.average_price)
+    price, trigger, average = update.price, update.trigger_price, update.average_price
+    quantity, filled = update.quantity, update.filled_quantity
     if not update.order_id:
         return "it names no order"
-    if not all(number.is_finite() for number in numbers):
+    if not (price.is_finite() and trigger.is_finite() and average.is_finite()):
         return "a price is not a number"
-    if min(update.quantity, update.filled_quantity, update.disclosed_quantity) < 0 or min(numbers) < 0:
+    if price < 0 or trigger < 0 or average < 0 or quantity < 0 or filled < 0 or update.disclosed_quantity < 0:
         return "a number is negative"
-    if max(update.quantity, update.filled_quantity) > _ABSURD:
+    if quantity > _ABSURD:
         return "a quantity is beyond any order"
-    if update.filled_quantity > max(update.quantity, most_quantity):
-        return f"filled {update.filled_quantity} is above any quantity seen"
+    if filled > quantity and filled > most_quantity:
+        return f"filled {filled} is above any quantity seen"
     return ""
 
 
@@ -368,7 +423,8 @@ def _held(state: OrderState | None, update: OrderUpdate) -> str:
         live = state is not None and state.ending is None and status_of(state) in _LIVE
         return "REJECTED for an order known to be live" if live else ""
     if update.status is OrderStatus.FILLED and update.filled_quantity < update.quantity:
-        return "complete with less filled than ordered"
+        known = state is not None and status_of(state) is OrderStatus.FILLED
+        return "" if known else "complete with less filled than ordered"
     if update.status is OrderStatus.OPEN and update.order_type in _STOPS and not update.filled_quantity:
         triggered = state is not None and (state.ending is not None or status_of(state) in _TRIGGERED)
         return "" if triggered else "a stop order that triggered, or one that was modified"
@@ -387,11 +443,11 @@ def _first(state: OrderState, update: OrderUpdate, *, flag: str) -> Outcome:
 
 def _next(state: OrderState, update: OrderUpdate, *, flag: str) -> Outcome:
     lifted = lift(update, revision=state.revision)
-    if state.floor is not None and _below_floor(lifted, state.floor, trusted=_from_book(update)):
-        lifted = replace(lifted, revision=-1)
+    if state.floor is not None and _below_floor(lifted, state.floor, trusted=update.channel in _BOOKS):
+        lifted = replace(lifted, revision=-1)  # only its facts count
     joined = join(state, lifted)
     tie = _tie(state.terms, lifted.terms)
-    changed = joined is not state and view(joined) != view(state)
+    changed = joined is not state and _looks_different(state, joined)
     verify = _why_verify(joined, update, tie=tie)
     conflict = update.channel is Channel.REST and contradicts(joined, update)
     return Outcome(
@@ -403,6 +459,18 @@ def _next(state: OrderState, update: OrderUpdate, *, flag: str) -> Outcome:
         conflict=conflict,
         flag=flag,
     )
+
+
+def _looks_different(before: OrderState, after: OrderState) -> bool:
+    if after.fill.filled != before.fill.filled or status_of(after) is not status_of(before):
+        return True  # by far the most frequent change, and a view costs more than the join
+    if _parts(after) == _parts(before):  # a REST row that only confirms
+        return overlay_of(after) is not overlay_of(before)
+    return view(after) != view(before)
+
+
+def _parts(state: OrderState) -> tuple[object, ...]:
+    return (state.ending, state.fill, state.terms, state.request, state.remark, state.facts)
 
 
 def _below_floor(lifted: OrderState, floor: Moment, *, trusted: bool) -> bool:
@@ -533,7 +601,7 @@ def _under_request(state: OrderState) -> Statement | None:
 def _base_status(state: OrderState) -> OrderStatus:
     if state.fill.filled:
         return OrderStatus.PARTIALLY_FILLED
-    if not state.exchange_order_id:
+    if not state.facts.exchange_order_id:
         return OrderStatus.PENDING_NEW
     said = _under_request(state)
     stop = said is not None and said.order_type in _STOPS
@@ -562,7 +630,7 @@ def view(
     overlay = overlay_of(state)
     said = _spoken(state)
     filled = state.fill.filled
-    known, exchange, symbol = state.instrument
+    known, exchange, symbol = state.facts.instrument
     latest = _latest_time(state)
     return OrderView(
         account=state.account,
@@ -580,7 +648,7 @@ def view(
         symbol=symbol,
         exchange=exchange,
         known_symbol=known,
-        side=state.side,
+        side=state.facts.side,
         order_type=said.order_type,
         product=said.product,
         validity=said.validity,
@@ -594,8 +662,8 @@ def view(
         reason=_reason(state),
         broker_time=datetime.fromtimestamp(latest, IST) if latest > _NO_TIME else None,
         first_seen=first_seen,
-        exchange_order_id=state.exchange_order_id,
-        parent_order_id=state.parent_order_id,
+        exchange_order_id=state.facts.exchange_order_id,
+        parent_order_id=state.facts.parent_order_id,
         revision=state.revision,
         source=source,
     )
