@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import httpx2
-import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -38,8 +37,6 @@ _err = Console(stderr=True, highlight=False, soft_wrap=True)
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The data folder (ORDERWIRE_DATA_DIR).")]
 PortOption = Annotated[int | None, typer.Option("--port", help="Port of the web server (ORDERWIRE_PORT).")]
 HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on (ORDERWIRE_HOST).")]
-
-_DIALLING = httpx2.Timeout(60.0, connect=2.0)
 
 
 def main() -> None:
@@ -71,7 +68,7 @@ def _operate(settings: Settings, command: str, **arguments: Any) -> Any:
     path = service.control_socket(settings)
     if path.exists():
         try:
-            return _ask(path, command, given)
+            return operations.ask(path, command, given)
         except httpx2.ConnectError:
             pass  # left over by a service that was killed: nobody listens, so the records are free
     records = service.open_records(settings)
@@ -79,16 +76,6 @@ def _operate(settings: Settings, command: str, **arguments: Any) -> Any:
         return operations.perform(records.office(), command, given)
     finally:
         records.database.close()
-
-
-def _ask(path: Path, command: str, arguments: dict[str, Any]) -> Any:
-    transport = httpx2.HTTPTransport(uds=str(path))
-    with httpx2.Client(transport=transport, timeout=_DIALLING, trust_env=False) as client:
-        reply = client.post(f"http://localhost/control/{command}", content=msgspec.json.encode(arguments))
-    answer = reply.json()
-    if answer["status"] != "success":
-        raise OrderwireError(answer["message"])
-    return answer["result"]
 
 
 # --- the service --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,6 +63,14 @@ class Settings(BaseSettings):
         if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise ValueError("use DEBUG, INFO, WARNING or ERROR")
         return level
+
+    def as_environment(self) -> dict[str, str]:
+        """Return an environment in which a child process has these settings, and everything else it needs."""
+        mine = {
+            f"ORDERWIRE_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
+            for name, value in self.model_dump().items()
+        }
+        return {**os.environ, **mine}
 
     @property
     def database(self) -> str:

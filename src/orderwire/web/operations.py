@@ -1,0 +1,322 @@
+"""The operator's commands: carried out by the running service, reached over its local control socket."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+from flask import Blueprint, Response, abort, request
+from msgspec import Struct, field
+
+from orderwire.brokers.registry import BrokerRegistry
+from orderwire.core.orders import AccountId, ModifyRequest, OrderId, OrderRequest
+from orderwire.errors import ConfigurationError, InvalidRequestError, NotFoundError, OrderwireError
+from orderwire.feeds.desk import Desk
+from orderwire.feeds.fleet import Fleet
+from orderwire.store.accounts import Account, Accounts
+from orderwire.store.users import Role, Scope, Users
+
+_PATIENCE = httpx2.Timeout(60.0, connect=2.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Office:
+    """What a command works with. `fleet` and `desk` are None when no service runs."""
+
+    users: Users
+    accounts: Accounts
+    brokers: BrokerRegistry
+    fleet: Fleet | None = None
+    desk: Desk | None = None
+
+    def running_fleet(self) -> Fleet:
+        """Return the fleet. Raises ConfigurationError when the service does not run."""
+        if self.fleet is None:
+            raise ConfigurationError("The service does not run; start it with `orderwire serve`.")
+        return self.fleet
+
+    def running_desk(self) -> Desk:
+        """Return the desk. Raises ConfigurationError when the service does not run."""
+        if self.desk is None:
+            raise ConfigurationError("The service does not run; start it with `orderwire serve`.")
+        return self.desk
+
+
+class _Command(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The arguments of one command, checked; `by` is the operator's name for the audit."""
+
+    by: str = "cli"
+
+
+class AddUser(_Command):
+    """Make a user."""
+
+    name: str
+    password: str
+    role: Role = Role.TRADER
+
+    def perform(self, office: Office) -> Any:
+        user = office.users.add(self.name, self.password, role=self.role, by=self.by)
+        return {"name": user.name, "role": user.role}
+
+
+class ListUsers(_Command):
+    """List the users."""
+
+    def perform(self, office: Office) -> Any:
+        return [{"name": u.name, "role": u.role, "disabled": u.disabled} for u in office.users.all()]
+
+
+class SetPassword(_Command):
+    """Change a password; ends the user's sessions."""
+
+    name: str
+    password: str
+
+    def perform(self, office: Office) -> Any:
+        office.users.set_password(self.name, self.password, by=self.by)
+
+
+class DisableUser(_Command):
+    """Keep a user from logging in, or let them again."""
+
+    name: str
+    disabled: bool = True
+
+    def perform(self, office: Office) -> Any:
+        change = office.users.disable if self.disabled else office.users.enable
+        change(self.name, by=self.by)
+
+
+class AddKey(_Command):
+    """Make an API key; it is shown this once."""
+
+    owner: str
+    scope: Scope = Scope.READ
+    label: str = ""
+
+    def perform(self, office: Office) -> Any:
+        key, plain = office.users.add_key(self.owner, scope=self.scope, label=self.label, by=self.by)
+        return {"key": plain, "id": key.id, "scope": key.scope}
+
+
+class ListKeys(_Command):
+    """List a user's API keys, without the keys themselves."""
+
+    owner: str
+
+    def perform(self, office: Office) -> Any:
+        return [{"id": k.id, "scope": k.scope, "label": k.label} for k in office.users.keys(self.owner)]
+
+
+class RevokeKey(_Command):
+    """End an API key."""
+
+    owner: str
+    id: str
+
+    def perform(self, office: Office) -> Any:
+        office.users.revoke_key(self.id, owner=self.owner, by=self.by)
+
+
+class AddAccount(_Command):
+    """Make a broker account; its feed starts at once when the service runs."""
+
+    id: str
+    broker: str
+    owner: str
+    credentials: dict[str, str]
+    title: str = ""
+    addresses: dict[str, str] = field(default_factory=dict)
+    allow_plaintext: bool = False
+
+    def perform(self, office: Office) -> Any:
+        self._check(office)
+        account = office.accounts.add(
+            self.id,
+            broker=self.broker,
+            owner=self.owner,
+            credentials=self.credentials,
+            title=self.title,
+            addresses=self.addresses,
+            allow_plaintext=self.allow_plaintext,
+            by=self.by,
+        )
+        if office.fleet is not None:
+            office.fleet.add(account.id)
+        return _described(account, office)
+
+    def _check(self, office: Office) -> None:
+        kind = office.brokers.get(self.broker)
+        problems = {
+            f.name: f"{kind.title} needs {f.label} ({f.name})."
+            for f in kind.credential_fields
+            if f.required and not f.default and not self.credentials.get(f.name)
+        }
+        known = {f.name for f in (*kind.credential_fields, *kind.address_fields)}
+        problems |= {
+            name: f"{kind.title} knows no {name}; it takes {', '.join(sorted(known))}."
+            for name in {*self.credentials, *self.addresses} - known
+        }
+        if problems:
+            raise InvalidRequestError(problems)
+
+
+class ListAccounts(_Command):
+    """List the broker accounts and how fresh each is."""
+
+    def perform(self, office: Office) -> Any:
+        return [_described(account, office) for account in office.accounts.all()]
+
+
+class RemoveAccount(_Command):
+    """End an account's feed and forget its secrets; its orders stay."""
+
+    id: str
+
+    def perform(self, office: Office) -> Any:
+        if office.fleet is not None:
+            office.fleet.remove(AccountId(self.id))
+        office.accounts.remove(self.id, by=self.by)
+
+
+class LoginAccount(_Command):
+    """Log an account in to its broker; without a grant, say where the user has to go, if anywhere."""
+
+    id: str
+    grant: dict[str, str] = field(default_factory=dict)
+
+    def perform(self, office: Office) -> Any:
+        fleet, account = office.running_fleet(), AccountId(self.id)
+        url = fleet.login_url(account, state="cli")
+        if url is not None and not self.grant:
+            return {"login_url": url}
+        session = fleet.login(account, self.grant)
+        return {"user_id": session.user_id, "expires_at": session.expires_at}
+
+
+class PlaceOrder(_Command):
+    """Place an order for an account."""
+
+    account: str
+    order: OrderRequest
+    idempotency_key: str = ""
+
+    def perform(self, office: Office) -> Any:
+        return office.running_desk().place(
+            AccountId(self.account), self.order, idempotency_key=self.idempotency_key
+        )
+
+
+class ModifyOrder(_Command):
+    """Ask for new terms of an order."""
+
+    account: str
+    order: ModifyRequest
+
+    def perform(self, office: Office) -> Any:
+        return {"order_id": office.running_desk().modify(AccountId(self.account), self.order)}
+
+
+class CancelOrder(_Command):
+    """Ask for an order's cancellation."""
+
+    account: str
+    order_id: str
+
+    def perform(self, office: Office) -> Any:
+        return {"order_id": office.running_desk().cancel(AccountId(self.account), OrderId(self.order_id))}
+
+
+COMMANDS: Mapping[str, type[Any]] = {
+    "users.add": AddUser,
+    "users.list": ListUsers,
+    "users.password": SetPassword,
+    "users.disable": DisableUser,
+    "apikeys.add": AddKey,
+    "apikeys.list": ListKeys,
+    "apikeys.revoke": RevokeKey,
+    "accounts.add": AddAccount,
+    "accounts.list": ListAccounts,
+    "accounts.remove": RemoveAccount,
+    "accounts.login": LoginAccount,
+    "orders.place": PlaceOrder,
+    "orders.modify": ModifyOrder,
+    "orders.cancel": CancelOrder,
+}
+
+
+def perform(office: Office, command: str, arguments: Mapping[str, Any]) -> Any:
+    """Carry out a command and return its plain (JSON-ready) result.
+
+    Raises NotFoundError for an unknown command, InvalidRequestError for wrong arguments, and what it raises.
+    """
+    kind = COMMANDS.get(command)
+    if kind is None:
+        raise NotFoundError(f"There is no command {command!r}.")
+    try:
+        asked = msgspec.convert(dict(arguments), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidRequestError({"arguments": str(error)}) from error
+    return msgspec.to_builtins(asked.perform(office))
+
+
+def ask(path: Path, command: str, arguments: Mapping[str, Any]) -> Any:
+    """Have the running service carry out a command, over its control socket at `path`.
+
+    Raises OrderwireError with the service's words, httpx2.ConnectError when no service listens.
+    """
+    transport = httpx2.HTTPTransport(uds=str(path))
+    with httpx2.Client(transport=transport, timeout=_PATIENCE, trust_env=False) as client:
+        reply = client.post(f"http://localhost/control/{command}", content=msgspec.json.encode(arguments))
+    answer = reply.raise_for_status().json()
+    if answer["status"] != "success":
+        raise OrderwireError(answer["message"])
+    return answer["result"]
+
+
+def blueprint(office: Callable[[], Office]) -> Blueprint:
+    """Serve the commands to whoever may open the control socket; to the network they do not exist."""
+    routes = Blueprint("control", __name__, url_prefix="/control")
+
+    @routes.before_request
+    def only_from_the_control_socket() -> None:
+        connection = request.environ.get("gunicorn.socket")
+        if getattr(connection, "family", None) != socket.AF_UNIX:
+            abort(404)
+
+    @routes.post("/<command>")
+    def carry_out(command: str) -> Response:
+        try:
+            arguments = msgspec.json.decode(request.get_data() or b"{}", type=dict[str, Any])
+            answer = {"status": "success", "result": perform(office(), command, arguments)}
+        except OrderwireError as error:
+            answer = {"status": "error", "error": type(error).__name__, "message": str(error)}
+        except msgspec.DecodeError as error:
+            answer = {"status": "error", "error": "InvalidRequestError", "message": str(error)}
+        return Response(msgspec.json.encode(answer), mimetype="application/json")
+
+    return routes
+
+
+def _described(account: Account, office: Office) -> dict[str, Any]:
+    status = office.fleet.status(account.id) if office.fleet else None
+    expires: datetime | None = account.session_expires
+    return {
+        "id": account.id,
+        "broker": account.broker,
+        "title": account.title,
+        "owner": account.owner,
+        "session_user": account.session_user,
+        "session_expires": expires.isoformat() if expires else None,
+        "freshness": status.freshness if status else None,
+        "detail": status.detail if status else "the service does not run",
+        "postback_path": f"/postback/{account.broker}/{account.postback_segment}",
+        "addresses": dict(account.addresses),
+    }
