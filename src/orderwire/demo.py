@@ -337,7 +337,7 @@ def _make_users(records: service.Records) -> None:
 
 def _make_accounts(records: service.Records, plan: DemoPlan) -> None:
     kite, xts = (f"{HOST}:{plan.sim_port + i}" for i in (1, 2))
-    wanted = {
+    wanted: dict[str, dict[str, Any]] = {
         ZERODHA: {
             "broker": "zerodha",
             "owner": "asha",

@@ -6,7 +6,7 @@ import os
 import random
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -26,7 +26,8 @@ from orderwire.errors import ConfigurationError
 from orderwire.feeds.desk import Desk
 from orderwire.feeds.fleet import FeedAccount, Fleet, FleetTools
 from orderwire.feeds.loop import FeedLoop
-from orderwire.store import instruments, sealing
+from orderwire.store import instruments as stored
+from orderwire.store import sealing
 from orderwire.store.accounts import Account, Accounts, Login
 from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
@@ -135,13 +136,13 @@ class _Shelf:
         self._database = database
 
     def load(self, broker: str) -> InstrumentTable:
-        return instruments.load(self._database, broker)
+        return stored.load(self._database, broker)
 
     def day(self, broker: str) -> date | None:
-        return instruments.loaded_day(self._database, broker)
+        return stored.loaded_day(self._database, broker)
 
-    def replace(self, broker: str, day: date, listed: list[Instrument]) -> None:
-        instruments.replace_day(self._database, broker, day, listed)
+    def replace(self, broker: str, day: date, instruments: Sequence[Instrument]) -> None:
+        stored.replace_day(self._database, broker, day, instruments)
 
 
 class Service:
@@ -284,6 +285,10 @@ def serve(settings: Settings) -> None:
     listeners = (open_listener(settings), open_control_listener(settings))
     held: list[Service] = []
 
+    def stop(_server: object, _worker: object) -> None:
+        for service in held:
+            service.stop()
+
     class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         """A thread worker that lets the browsers go before it waits for them."""
 
@@ -299,7 +304,7 @@ def serve(settings: Settings) -> None:
             for name, value in _gunicorn_settings(settings, listeners).items():
                 self.cfg.set(name, value)
             self.cfg.set("worker_class", Worker)
-            self.cfg.set("worker_exit", lambda _server, _worker: [service.stop() for service in held])
+            self.cfg.set("worker_exit", stop)
 
         def load(self) -> Any:
             service = Service(settings)

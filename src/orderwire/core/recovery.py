@@ -110,7 +110,7 @@ def reconnect_delay(attempt: int, *, chance: float, market_open: bool = True) ->
     `chance` is uniform in [0, 1). Full jitter spreads the accounts that one outage dropped together.
     """
     cap = _CAP_OPEN if market_open else _CAP_CLOSED
-    return chance * min(cap, _BASE * 2 ** min(attempt, 16))
+    return chance * min(cap, _BASE * float(2 ** min(attempt, 16)))
 
 
 def reads_after_action(*, push: bool) -> tuple[float, ...]:
