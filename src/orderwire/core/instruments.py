@@ -82,7 +82,9 @@ class InstrumentTable:
 
     def symbols(self, exchange: str) -> list[str]:
         """List the tradable symbols of an exchange."""
-        return [symbol for (at, symbol), found in self._by_symbol.items() if at == exchange and found.tradable]
+        return [
+            symbol for (at, symbol), found in self._by_symbol.items() if at == exchange and found.tradable
+        ]
 
     def by_token(self, broker_exchange: str, token: int) -> Instrument | None:
         return self._by_token.get((broker_exchange, token))

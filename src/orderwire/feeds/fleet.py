@@ -13,6 +13,7 @@ import structlog
 
 from orderwire.brokers.adapter import AccountProfile, AdapterTools, BrokerAdapter, BrokerSession
 from orderwire.brokers.http import BrokerHttp, open_client
+from orderwire.brokers.registry import BrokerRegistry
 from orderwire.clock import Clock
 from orderwire.core.instruments import Instrument, InstrumentTable
 from orderwire.core.orders import AccountId, OrderId, session_date
@@ -98,7 +99,7 @@ class FleetTools:
     clock: Clock
     chance: Callable[[], float]
     market_open: Callable[[], bool]
-    adapters: Mapping[str, type[BrokerAdapter]]
+    brokers: BrokerRegistry
 
 
 class Fleet:
@@ -122,7 +123,7 @@ class Fleet:
 
     def start(self) -> None:
         """Start a feed for every account; returns once they run, before they are reconciled."""
-        for broker in self._tools.adapters:
+        for broker in self._tools.brokers.classes:
             self._instruments[broker] = DailyInstruments(self._tools.shelf.load(broker))
         self.loop.submit(self._open()).result(_START_WAIT)
         for account in self._tools.logins.accounts():
@@ -234,11 +235,8 @@ class Fleet:
 
     async def _open(self) -> None:
         tools = self._tools
-        budgets = {
-            name: bucket for adapter in tools.adapters.values() for name, bucket in adapter.budgets.items()
-        }
         self._client = open_client()
-        self._http = BrokerHttp(self._client, clock=tools.clock, budgets=budgets)
+        self._http = BrokerHttp(self._client, clock=tools.clock, budgets=tools.brokers.budgets())
         self._around = FeedSurroundings(
             held=tools.held,
             publish=tools.engine.put,
@@ -284,9 +282,7 @@ class Fleet:
         self._running[feed.account] = asyncio.create_task(self._keep(feed), name=f"feed {feed.account}")
 
     def _adapter(self, account: FeedAccount, http: BrokerHttp) -> BrokerAdapter:
-        kind = self._tools.adapters.get(account.broker)
-        if kind is None:
-            raise ConfigurationError(f"There is no adapter for {account.broker}; see `orderwire doctor`.")
+        kind = self._tools.brokers.get(account.broker)
         tools = AdapterTools(
             http=http,
             instruments=self._instruments[account.broker],
