@@ -251,8 +251,12 @@ class Demo:
         )
 
     def _prices(self) -> dict[str, Decimal]:
-        rows = self._control.get("/market").raise_for_status().json()
-        return {row["key"].removeprefix("NSE:"): Decimal(str(row["last"])) for row in rows}
+        market = self._control.get("/market").raise_for_status().json()["data"]
+        return {
+            key.removeprefix("NSE:"): Decimal(prices["last"])
+            for key, prices in market.items()
+            if key.startswith("NSE:")
+        }
 
     # --- children --------------------------------------------------------------------------------------
 
