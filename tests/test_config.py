@@ -18,7 +18,7 @@ def test_every_wrong_setting_is_named_at_once(monkeypatch):
     monkeypatch.setenv("ORDERWIRE_PORT", "99999")
     monkeypatch.setenv("ORDERWIRE_LOG_LEVEL", "chatty")
 
-    with pytest.raises(ConfigurationError, match="ORDERWIRE_PORT.*ORDERWIRE_LOG_LEVEL"):
+    with pytest.raises(ConfigurationError, match=r"ORDERWIRE_PORT.*ORDERWIRE_LOG_LEVEL"):
         load()
 
 
