@@ -32,6 +32,8 @@ _SLACK = 0.05
 _DEFAULT_PENALTY = 1.0
 """Seconds of silence after a 429 that names no Retry-After (kite.md §6.1: until the window resets)."""
 _LONGEST_PENALTY = 60.0
+_CONNECT_SHARE = 0.45
+"""Of a call's time, for TCP and again for TLS: the library must give up first, or it leaves the socket behind."""
 _UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 _FAULTS = frozenset({502, 503, 504})
 
@@ -214,10 +216,7 @@ class BrokerHttp:
         body above `most_bytes`, or one that cannot be decompressed). No message holds a query or a header.
         """
         spec, keys = self._buckets[bucket], keys or {}
-        request = self._client.build_request(
-            method, url, headers=headers, params=params, data=data, json=json
-        )
-        request.url = _QuietURL(request.url)
+        request = self._build(method, url, headers=headers, params=params, data=data, json=json)
         origin = f"{request.url.scheme}://{request.url.netloc.decode()}"
         self._refuse_while_down(spec, origin)
         await self._take_turn(spec, keys)
@@ -263,7 +262,7 @@ class BrokerHttp:
         request.extensions = {
             **request.extensions,
             "trace": sent,
-            "timeout": httpx2.Timeout(seconds).as_dict(),
+            "timeout": httpx2.Timeout(seconds, connect=seconds * _CONNECT_SHARE).as_dict(),
         }
         try:
             async with asyncio.timeout(seconds):
