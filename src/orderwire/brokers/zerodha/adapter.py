@@ -86,8 +86,8 @@ class ZerodhaAdapter(BrokerAdapter):
     )
     budgets: ClassVar[Mapping[str, Bucket]] = MappingProxyType(
         {
-            "zerodha.place": Bucket(budgets=(_PER_SECOND, _PER_MINUTE, _PER_DAY), patience=1.0, breaks=False),
-            "zerodha.amend": Bucket(budgets=(_PER_SECOND, _PER_MINUTE), patience=1.0, breaks=False),
+            "zerodha.place": Bucket(budgets=(_PER_SECOND, _PER_MINUTE, _PER_DAY), patience=1.1, breaks=False),
+            "zerodha.amend": Bucket(budgets=(_PER_SECOND, _PER_MINUTE), patience=1.1, breaks=False),
             "zerodha.read": Bucket(budgets=(_READS,), patience=5.0),
         }
     )
