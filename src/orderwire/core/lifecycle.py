@@ -139,11 +139,14 @@ class Ending(Struct, frozen=True, order=True, array_like=True, gc=False):
 
 
 class Fill(Struct, frozen=True, order=True, array_like=True, gc=False):
-    """The greatest cumulative filled quantity, with its average price as last stated."""
+    """The greatest cumulative filled quantity, with its average price.
+
+    A stated price wins over none, REST's over a push's, a later one over an earlier.
+    """
 
     filled: Quantity = 0
     priced: bool = False
-    """An average price was stated."""
+    read: bool = False
     time: int = _NO_TIME
     average_price: Money = ZERO
 
@@ -205,7 +208,7 @@ def lift(update: OrderUpdate, *, revision: int = 0) -> OrderState:
         facts=_facts(update),
         revision=revision,
         ending=_ending(said) if said.terminal else None,
-        fill=_fill(said, update.average_price),
+        fill=_fill(update, said.time),
         terms=said if bears else None,
         request=said if pending else None,
         remark=None if bears or pending else said,
@@ -254,10 +257,11 @@ def _ending(said: Statement) -> Ending:
     return Ending(_RANKS[said.status], said.time, said.raw_status, said.reason)
 
 
-def _fill(said: Statement, average_price: Money) -> Fill:
-    if not said.filled:
+def _fill(update: OrderUpdate, time: int) -> Fill:
+    if not update.filled_quantity:
         return _NOTHING_FILLED
-    return Fill(said.filled, average_price > 0, said.time, average_price)
+    average = update.average_price
+    return Fill(update.filled_quantity, average > 0, update.channel in _BOOKS, time, average)
 
 
 _NOTHING_FILLED: Final = Fill()
@@ -275,7 +279,7 @@ def join(a: OrderState, b: OrderState) -> OrderState:
     The higher revision wins; within one revision each component takes its maximum. Facts unite whatever the
     revision. Raises ValueError when the two are not states of one order.
     """
-    if a.order_id != b.order_id or a.account != b.account or a.trading_date != b.trading_date:
+    if (a.order_id, a.account, a.trading_date, a.broker) != (b.order_id, b.account, b.trading_date, b.broker):
         raise ValueError(f"{a.broker} order {a.order_id} cannot be joined with {b.broker} order {b.order_id}")
     facts = _unite(a.facts, b.facts)
     if a.revision != b.revision:
@@ -359,7 +363,6 @@ class Outcome(Struct, frozen=True, kw_only=True, gc=False):
     """What is odd about an observation that counted nevertheless."""
 
 
-_HINTS: Final = frozenset({Tier.C, Tier.D})
 _AHEAD: Final = timedelta(minutes=5)
 _ABSURD: Final = 10**12
 _LIVE: Final = frozenset({OrderStatus.TRIGGER_PENDING, OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED})
@@ -380,7 +383,7 @@ def observe(
     broker's own time from its last HTTP `Date`, aware. Raises ValueError when `update` is of another order.
     """
     tier = update.tier
-    if tier in _HINTS:
+    if tier is not Tier.A and tier is not Tier.B:
         return Outcome(state=state, verify="hint: a postback came")
     most = quantity_seen if state is None else max(quantity_seen, state.facts.most_quantity)
     refused = poison(update, most_quantity=most)
@@ -470,14 +473,14 @@ def _looks_different(before: OrderState, after: OrderState) -> bool:
 
 
 def _parts(state: OrderState) -> tuple[object, ...]:
-    return (state.ending, state.fill, state.terms, state.request, state.remark, state.facts)
+    fill = state.fill
+    said = (state.ending, state.terms, state.request, state.remark)
+    return (said, fill.filled, fill.average_price, state.facts)
 
 
 def _below_floor(lifted: OrderState, floor: Moment, *, trusted: bool) -> bool:
-    said = lifted.terms or lifted.request or lifted.remark
-    if said is None:  # pragma: no cover - a lifted observation always says something
-        return False
-    return said.moment[:4] < floor[:4] or (said.moment[:4] == floor[:4] and not trusted)
+    said = _spoken(lifted).moment[:4]
+    return said < floor[:4] or (said == floor[:4] and not trusted)
 
 
 def _tie(held: Statement | None, said: Statement | None) -> bool:
@@ -670,11 +673,10 @@ def view(
 
 
 def _spoken(state: OrderState) -> Statement:
-    """Return the statement whose terms hold."""
+    """Return the statement whose terms hold: our own place response gives way to whatever the broker says."""
     terms = state.terms
-    if terms is not None and (terms.time > _NO_TIME or state.request is None):
-        return terms
-    said = state.request or state.remark
+    placed_only = terms is not None and terms.time == _NO_TIME
+    said = (state.request if placed_only else None) or terms or state.request or state.remark
     assert said is not None  # noqa: S101 - whatever is lifted fills one of the three
     return said
 
