@@ -29,7 +29,6 @@ from orderwire.brokers.xts.messages import (
     placed_order_id,
     position,
     position_rows,
-    status_under_overlay,
     trade,
     units,
 )
@@ -208,23 +207,6 @@ def test_a_refused_modification_keeps_the_order_alive_and_says_why(socket_order,
     update = order_update(row, reading(), raw=b"{}")
 
     assert (update.status, update.overlay, update.reason) == (OrderStatus.OPEN, Overlay.NONE, "16388 : no")
-
-
-@pytest.mark.parametrize(
-    ("changes", "status"),
-    [
-        ({"CumulativeQuantity": 5}, OrderStatus.PARTIALLY_FILLED),
-        ({"ExchangeOrderID": ""}, OrderStatus.PENDING_NEW),
-        ({}, OrderStatus.OPEN),
-        ({"OrderType": "StopLimit"}, OrderStatus.TRIGGER_PENDING),
-    ],
-)
-def test_the_state_under_an_overlay_at_first_sight(socket_order, reading, changes, status):
-    row = {**socket_order, "OrderStatus": "PendingCancel", "OrderType": "Limit", "ExchangeOrderID": "13"}
-
-    update = order_update({**row, **changes}, reading(), raw=b"{}")
-
-    assert status_under_overlay(update) is status
 
 
 # --- orders -----------------------------------------------------------------------------------------------

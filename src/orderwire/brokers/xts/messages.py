@@ -215,13 +215,6 @@ def resting_status(*, filled: Quantity, order_type: str) -> OrderStatus:
     return OrderStatus.TRIGGER_PENDING if order_type in {"SL", "SL-M"} else OrderStatus.OPEN
 
 
-def status_under_overlay(update: OrderUpdate) -> OrderStatus:
-    """Infer where an order stands whose first observation only says that a request is pending (xts.md §3.2, rule 4)."""
-    if update.filled_quantity == 0 and not update.exchange_order_id:
-        return OrderStatus.PENDING_NEW
-    return resting_status(filled=update.filled_quantity, order_type=update.order_type)
-
-
 # --- orders, trades, positions ----------------------------------------------------------------------------
 
 
@@ -381,7 +374,7 @@ def position(row: Row, reading: Reading, *, raw: bytes) -> Position:
 
 def holdings(result: bytes, reading: Reading) -> list[Holding]:
     """Read `RMSHoldings.Holdings{ISIN: {...}}`; the older form is a list, `RMSHoldingList` (M)."""
-    whole = _row(decode_json(result or b"{}"))
+    whole = _row({} if result.strip() in _EMPTY else decode_json(result))
     held = whole.get("RMSHoldings") or {}
     rows = held.get("Holdings") if isinstance(held, Mapping) else held
     if isinstance(rows, Mapping):
@@ -419,7 +412,9 @@ def funds(result: bytes, *, account: AccountId) -> Funds:
 
 
 def position_rows(result: bytes) -> list[bytes]:
-    """Return the rows of `result.positionList`, each as its own bytes."""
+    """Return the rows of `result.positionList`, each as its own bytes; nothing at all counts as empty."""
+    if result.strip() in _EMPTY:
+        return []
     try:
         return [bytes(row) for row in msgspec.json.decode(result, type=_PositionList).positionList]
     except (msgspec.DecodeError, RecursionError):
@@ -428,12 +423,15 @@ def position_rows(result: bytes) -> list[bytes]:
 
 def list_rows(result: bytes) -> list[bytes]:
     """Return the rows of a `result` that is a list, each as its own bytes; {} and nothing count as empty."""
-    if result.strip() in {b"", b"{}", b"null"}:
+    if result.strip() in _EMPTY:
         return []
     try:
         return [bytes(row) for row in msgspec.json.decode(result, type=list[msgspec.Raw])]
     except (msgspec.DecodeError, RecursionError):
         raise ProtocolViolationError("a book that is no list", raw=result[:400]) from None
+
+
+_EMPTY: Final = frozenset({b"", b"{}", b"[]", b"null"})
 
 
 class _PositionList(msgspec.Struct):
