@@ -1,50 +1,24 @@
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
-from decimal import Decimal
-
 import msgspec
 import pytest
 
+from core.lifecycles import said
 from orderwire.core.lifecycle import OrderState, join, lift, observe, view
-from orderwire.core.orders import IST, AccountId, Channel, OrderId, OrderStatus, OrderUpdate
-
-T0 = datetime(2026, 1, 5, 10, 0, 0, tzinfo=IST)
-
-
-def said(status=OrderStatus.OPEN, *, at=0, phase=8, **changes):
-    values = {
-        "account": AccountId("ZA1"),
-        "broker": "zerodha",
-        "order_id": OrderId("260105000000001"),
-        "channel": Channel.STREAM,
-        "trading_date": date(2026, 1, 5),
-        "raw_status": "" if status is None else status.value,
-        "status": status,
-        "phase": phase,
-        "symbol": "INFY",
-        "exchange": "NSE",
-        "side": "BUY",
-        "order_type": "LIMIT",
-        "product": "CNC",
-        "quantity": 10,
-        "price": Decimal("1500.05"),
-        "broker_time": T0 + timedelta(seconds=at),
-    }
-    return OrderUpdate(**(values | changes))
+from orderwire.core.orders import Channel, OrderId, OrderStatus
 
 
 def test_a_fill_moves_an_open_order():
     first = observe(None, said())
 
-    then = observe(first.state, said(OrderStatus.FILLED, at=1, phase=9, filled_quantity=10))
+    then = observe(first.state, said(OrderStatus.FILLED, at=1, filled_quantity=10))
 
     assert (then.changed, then.surprising, then.verify) == (True, False, "")
     assert view(then.state).status is OrderStatus.FILLED
 
 
 def test_a_late_open_does_not_revive_a_filled_order():
-    filled = lift(said(OrderStatus.FILLED, at=1, phase=9, filled_quantity=10))
+    filled = lift(said(OrderStatus.FILLED, at=1, filled_quantity=10))
 
     assert join(filled, lift(said())) == join(lift(said()), filled)
     assert view(join(filled, lift(said()))).status is OrderStatus.FILLED
@@ -58,7 +32,7 @@ def test_a_postback_changes_nothing():
 
 
 def test_a_state_survives_being_written_down():
-    state = observe(lift(said()), said(OrderStatus.FILLED, at=1, phase=9, filled_quantity=10)).state
+    state = observe(lift(said()), said(OrderStatus.FILLED, at=1, filled_quantity=10)).state
 
     assert msgspec.json.decode(msgspec.json.encode(state), type=OrderState) == state
 
