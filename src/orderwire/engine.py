@@ -39,6 +39,7 @@ OTHER = "(other)"
 BATCH_END = "(batch end)"
 """The event type under which statistics show batch-end hooks."""
 
+_ENGINE = "orderwire.engine.EventEngine"
 _BATCH_EVENTS = 256
 _BATCH_SECONDS = 0.020
 _FOLD_EVERY = 8192
@@ -116,7 +117,7 @@ class LaneStatistics:
 class Statistics:
     """What the engine has done since it was made. Counts only grow; durations are nanoseconds.
 
-    `depth` counts the events that wait now; `high_water` the most that ever did, seen once per batch (at most a
+    `depth` counts the events that wait in the queue now (lanes have their own); `high_water` the most that ever did, seen once per batch (at most a
     batch too low). `rate` is events per second over the last ten ticks. `postponed` follow-ups went to the end
     of the queue because their batch had grown too long. `ticks_skipped` found the last tick still waiting.
     """
@@ -698,12 +699,13 @@ class EventEngine:
             if where == lane
         )
 
-    def _find_route(self, event: Event) -> _Route:
+    def _find_route(self, kind: object) -> _Route:
         """Return the route of a type nobody registered for: its own while names last, then the common one."""
-        kind = event.type
         if not (isinstance(kind, str) and kind):
             raise UndeliverableError
         with self._registry:
+            if kind in self._routes:
+                return self._routes[kind]
             label = self._meters.label(kind, registered=False)
             if label == OTHER:
                 return self._other_route
@@ -751,11 +753,11 @@ class EventEngine:
     def _look(self, event: Event, clock: float, error: Exception) -> tuple[_Target, ...]:
         """Look closer at an event that is not in the routes, takes no stamp, or has no type at all."""
         try:
-            wait, targets = self._routes.get(event.type) or self._find_route(event)
+            wait, targets = self._find_route(getattr(event, "type", None))
             wait(clock - getattr(event, "queued", clock))
         except Exception as reason:  # noqa: BLE001 - airlock: a hostile object may raise anything
             reason.__cause__ = error
-            self._fail(event, f"{__name__}.{EventEngine.__qualname__}", reason, None)
+            self._fail(event, _ENGINE, reason, None)
             return ()
         return targets
 
@@ -769,8 +771,15 @@ class EventEngine:
                 self._postponed += 1
                 self.put(follow_up)
             else:
-                follow_up.queued = clock
+                with suppress(Exception):  # a stamp is not worth an event
+                    follow_up.queued = clock
                 self._follow.append(follow_up)
+
+    def _batch_safely(self) -> None:
+        try:
+            self._batch()
+        except BaseException as error:  # noqa: BLE001 - airlock: out of memory, say; the dispatcher itself never ends
+            self._fail(None, _ENGINE, error, None)
 
     def _batch(self) -> None:
         self._high_water = max(self._high_water, len(self._queue))
@@ -812,18 +821,22 @@ class EventEngine:
             self._dead_lettered += 1
             self._letters.append(letter)
             nth = meter.errors if meter is not None else self._dead_lettered
-        if nth & (nth - 1) == 0:  # the 1st, 2nd, 4th, 8th …: a failing handler cannot flood the log
-            self._log.error("handler failed", handler=handler, times=nth, exc_info=error)
         for callback in self._callbacks:
             self._tell(callback, letter)
+        if nth & (nth - 1) == 0:  # the 1st, 2nd, 4th, 8th …: a failing handler cannot flood the log
+            self._report("handler failed", handler=handler, times=nth, exc_info=error)
 
     def _tell(self, callback: Callable[[DeadLetter], Any], letter: DeadLetter) -> None:
         try:
             callback(letter)
-        except BaseException:  # noqa: BLE001 - airlock: the last one, so it only counts and logs
+        except BaseException as error:  # noqa: BLE001 - airlock: the last one, so it only counts and logs
             with self._registry:
                 self._callback_errors += 1
-            self._log.exception("dead letter callback failed", callback=_name_of(callback))
+            self._report("dead letter callback failed", callback=_name_of(callback), exc_info=error)
+
+    def _report(self, message: str, **facts: object) -> None:
+        with suppress(Exception):  # a log that cannot be written stops no order
+            self._log.error(message, **facts)
 
     # Lanes
 
@@ -904,13 +917,26 @@ class EventEngine:
             if previous is not None and not previous.stopping:
                 return
             self._hook_process()
-            run = self._run = _Run(previous)
-            self._rates.append((self._now(), self._delivered))
-            run.timer = _thread("event-timer", self._tick, run)
-            for lane in self._lanes.values():
-                self._start_lane(lane, run)
-            _thread("event-dispatcher", self._dispatch, run).start()
-            run.timer.start()
+            run = _Run(previous)
+            try:
+                self._run = run
+                self._take_held()  # before anything put from now on
+                self._launch(run)
+            except (
+                BaseException
+            ):  # no more threads to be had: what has begun ends, and the engine is as before
+                self._run = previous
+                self._abandon(run)
+                raise
+
+    def _launch(self, run: _Run) -> None:
+        self._rates.clear()
+        self._rates.append((self._now(), self._delivered))
+        run.timer = _thread("event-timer", self._tick, run)
+        run.timer.start()
+        for lane in self._lanes.values():
+            self._start_lane(lane, run)
+        _thread("event-dispatcher", self._dispatch, run).start()
 
     def _start_lane(self, lane: _Lane, run: _Run) -> None:
         lane.run = run
@@ -924,7 +950,7 @@ class EventEngine:
             run.previous.wait()
         while not run.abandoned:
             if self._queue:
-                self._batch()
+                self._batch_safely()
             elif not run.stopping:
                 self._sleep(run)
             elif self._settled(run):
@@ -952,12 +978,9 @@ class EventEngine:
             if lane.thread is not None and not run.abandoned:
                 lane.thread.join()
         with self._registry:
-            self._queue.extend(self._held)
-            self._held.clear()
-            if self._run is run or self._run is None or not self._run.stopping:
-                self._append = self._queue.append
             if self._run is run:
                 self._run = None
+                self._take_held()
         run.done.set()
 
     def stop(self, timeout: float | None = None) -> int:
@@ -979,14 +1002,20 @@ class EventEngine:
         self._ring()
         if threading.get_ident() not in run.idents and not run.done.wait(timeout):
             self._abandon(run)
+            run.done.wait(_GRACE_SECONDS)
         return self._waiting()
+
+    def _take_held(self) -> None:
+        self._queue.extend(self._held)
+        self._held.clear()
+        self._append = self._queue.append
 
     def _abandon(self, run: _Run) -> None:
         run.abandoned = True
+        run.timer_stop.set()
         self._ring()
         for lane in tuple(self._lanes.values()):
             lane.wake()
-        run.done.wait(_GRACE_SECONDS)
 
     def _waiting(self) -> int:
         return len(self._queue) + len(self._held) + sum(len(lane) for lane in self._lanes.values())
@@ -1035,7 +1064,7 @@ class EventEngine:
             lanes = tuple(self._lanes.values())
         return Statistics(
             running=self._run is not None,
-            depth=self._waiting(),
+            depth=len(self._queue) + len(self._held),
             high_water=max(self._high_water, len(self._queue)),
             delivered=self._delivered,
             rate=self._rate(),
