@@ -253,11 +253,14 @@ class Exchange:
         if order.stage in UNCONFIRMED | TERMINAL or quantity <= 0:
             raise ValueError(f"{uid} is {order.stage}: nothing to fill")
         market = self._market_of(record)
-        if record in market.stops:
-            market.stops.remove(record)
-            self._trigger(record)
         at = price or (order.terms.price if order.terms.type.priced else market.last)
-        self._trade(market, [(record, min(quantity, record.last.remaining))], at)
+        waited = record in market.stops
+        if waited:
+            market.stops.remove(record)
+            self._triggered(record)
+        self._trade(market, [(record, min(quantity, order.remaining))], at)
+        if waited and record.last.live:
+            self._work(record)
         return record.last
 
     def cancel_by_exchange(self, uid: str, reason: Reason = SELF_TRADE) -> OrderSnapshot:
@@ -530,9 +533,10 @@ class Exchange:
             if record not in market.stops:
                 continue
             market.stops.remove(record)
-            self._trigger(record)
+            self._triggered(record)
+            self._work(record)
 
-    def _trigger(self, record: OrderRecord) -> None:
+    def _triggered(self, record: OrderRecord) -> None:
         order = replace(record.last, triggered=True)
         stage = order.resting_stage if record.last.stage in RESTING else record.last.stage
         self._step(
@@ -542,7 +546,6 @@ class Exchange:
             triggered=True,
             exchange_updated_at=self.timeline.date,
         )
-        self._work(record)
 
     # --- the machinery -----------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
-from brokersim.orders import OrderSnapshot, OrderType, Side
+from brokersim.orders import OrderSnapshot, OrderType, Side, Stage
 
 DEMO_CASH: Final = Decimal(10_000_000)
 DEMO_HOLDINGS: Final[Mapping[str, tuple[int, Decimal]]] = {
@@ -20,6 +20,8 @@ DEMO_HOLDINGS: Final[Mapping[str, tuple[int, Decimal]]] = {
 # Fraction of an order's value that must be there: all of it in cash, a fifth on margin.
 _MARGIN_SHARE: Final = {"CNC": Decimal(1)}
 _LEVERAGED_SHARE: Final = Decimal("0.2")
+
+_BEFORE_RISK: Final = frozenset({Stage.AMO_RECEIVED, Stage.RECEIVED, Stage.VALIDATING})
 
 
 class UnknownUserError(LookupError):
@@ -103,9 +105,13 @@ class Account:
         """What is left for new orders."""
         return self.cash - self.used - sum(self.blocked.values(), Decimal(0))
 
-    def follow(self, order: OrderSnapshot, price: Decimal) -> None:
-        """Block what the unfilled part of a live order needs; free it when the order is done."""
-        if order.live and order.side is Side.BUY:
+    def follow(self, order: OrderSnapshot, price: Decimal, *, checked: bool = False) -> None:
+        """Block what the unfilled part of an order needs once risk control let it pass, until it is done.
+
+        With `checked` it has passed before it was booked.
+        """
+        passed = order.live and (checked or order.stage not in _BEFORE_RISK)
+        if passed and order.side is Side.BUY:
             self.blocked[order.uid] = required(order, price=price, quantity=order.remaining)
         else:
             self.blocked.pop(order.uid, None)

@@ -115,7 +115,12 @@ class World:
             self.timeline.advance(time.monotonic() + self._epoch)
 
     async def run(self) -> None:
-        """Keep time flowing until cancelled, running each action when it is due."""
+        """Keep time flowing until cancelled, running each action when it is due.
+
+        A fixed time does not flow: whoever fixed it advances `timeline`.
+        """
+        if not self._real_time:
+            await asyncio.Event().wait()
         self.timeline.on_earlier = self._earlier.set
         while True:
             self.sync()
@@ -173,7 +178,8 @@ class World:
             return
         if event.trade is not None:
             account.book(order, quantity=event.trade.quantity, price=event.trade.price)
-        account.follow(order, self.last_price(order.instrument.key))
+        checked = order.broker == "kite" and self.settings.kite_margin_at_once
+        account.follow(order, self.last_price(order.instrument.key), checked=checked)
 
     def _judge(self, moment: Moment, order: OrderSnapshot) -> Reason | None:
         kind, text = _PLANNED_REFUSALS[moment]

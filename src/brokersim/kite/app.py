@@ -5,7 +5,7 @@ import json
 import random
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final
@@ -15,7 +15,7 @@ from aiohttp import web
 from brokersim.deliveries import PUSH_FAULTS, Delivery, deliveries
 from brokersim.faults import Fault, FaultKind, Situation
 from brokersim.instruments import INSTRUMENTS, kite_csv, second_day
-from brokersim.kite import accounts, login, postbacks, rows, stories
+from brokersim.kite import accounts, login, rows, stories
 from brokersim.kite.desk import BROKER, Desk, own_order
 from brokersim.kite.errors import KiteError, bad_input, bad_token, no_permission, too_many, wrong_address
 from brokersim.kite.gtt import Triggers
@@ -30,7 +30,7 @@ from brokersim.portfolio import positions
 from brokersim.users import KiteApp, Plan
 from brokersim.world import World
 
-# The official Python client asks for these; real answers carry them too.
+# Orders are counted per account, everything else per session (a switch makes it per api_key).
 _LIMITS: Final = {
     "order": {"second": Limit(calls=10, seconds=1), "minute": Limit(calls=400, seconds=60)},
     "quote": {"second": Limit(calls=1, seconds=1)},
@@ -331,17 +331,9 @@ class Kite:
             operation=route.operation,
             order_id=request.match_info.get("order_id", ""),
         )
-        user = ""
         try:
             session = self._authenticate(request)
-            user = session.user
-            situation = Situation(
-                broker=BROKER,
-                channel="rest",
-                user=user,
-                operation=route.operation,
-                order_id=situation.order_id,
-            )
+            situation = replace(situation, user=session.user)
             response = await self._perform(route, session, situation, request)
         except KiteError as error:
             response = _refused(error)
@@ -578,6 +570,3 @@ def _about(channel: str, push: Push) -> Situation:
 
 async def _done(work: Awaitable[Any]) -> None:
     await work
-
-
-__all__ = ["KITE", "Kite", "build_app", "postbacks"]

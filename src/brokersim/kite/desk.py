@@ -123,7 +123,6 @@ class Desk:
         forms.check_terms(contract, terms)
         needed = self.world.settings.kite_market_protection
         protection = forms.protection(form, terms, needed=needed)
-        app = self.world.users.kite_apps[session.api_key]
         request = OrderRequest(
             broker=BROKER,
             order_id="",
@@ -138,9 +137,13 @@ class Desk:
             tag=forms.tag(form),
             ttl_minutes=forms.whole(form, "validity_ttl", 0),
             amo=variety == "amo",
-            meta={"guid": f"{app.app_id}X{secrets.token_hex(8)}"} | self._echo(protection),
+            meta={"guid": self._guid(session)} | self._echo(protection),
         )
         return _Draft(request=request, protection=protection)
+
+    def _guid(self, session: Session) -> str:
+        app = self.world.users.kite_apps.get(session.api_key)
+        return f"{app.app_id if app else '01'}X{secrets.token_hex(8)}"
 
     def _echo(self, protection: Decimal) -> dict[str, Any]:
         return {"market_protection": number(protection)} if self.world.settings.kite_echo_protection else {}

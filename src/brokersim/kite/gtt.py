@@ -4,6 +4,7 @@ Creating or changing one gives no order update; the LIMIT order placed on the tr
 """
 
 import json
+import math
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -93,7 +94,7 @@ class Triggers:
         key = f"{condition.get('exchange')}:{condition.get('tradingsymbol')}"
         instrument = self.world.exchange.instrument(key)
         values = condition.get("trigger_values")
-        if instrument is None or not isinstance(values, list) or len(values) != _KINDS[kind]:
+        if instrument is None or not _are_prices(values) or len(values) != _KINDS[kind]:
             raise bad_input("Invalid `condition`.")
         now = self.world.timeline.date
         return Trigger(
@@ -155,6 +156,12 @@ def fired_leg(trigger: Trigger, last: Decimal) -> int | None:
         return 0 if reached else None
     low, high = trigger.values
     return 0 if last <= low else 1 if last >= high else None
+
+
+def _are_prices(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        isinstance(value, int | float) and math.isfinite(value) for value in values
+    )
 
 
 def _order_id(data: dict[str, Any] | list[dict[str, Any]]) -> str:
