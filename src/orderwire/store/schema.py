@@ -140,7 +140,6 @@ orders = Table(
     _text("last_day"),
     _flag("live"),
     _text("status"),
-    Column("sequence", BigInteger, nullable=False),
     _ns("updated_ns"),
     _text("view"),
     _text("state"),
@@ -164,7 +163,6 @@ submissions = Table(
     _text("state"),
     _text("order_id"),
     _text("idempotency_key", nullable=True),
-    Column("sequence", BigInteger, nullable=False),
     _text("body"),
     UniqueConstraint("account", "idempotency_key"),
     Index("ix_submissions_account_trading_date", "account", "trading_date"),
@@ -198,7 +196,6 @@ positions = Table(
     _text("symbol", primary_key=True),
     _text("product", primary_key=True),
     _text("trading_date"),
-    Column("sequence", BigInteger, nullable=False),
     _text("position"),
 )
 

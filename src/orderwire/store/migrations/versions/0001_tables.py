@@ -101,7 +101,6 @@ def upgrade() -> None:
         sa.Column("last_day", sa.Text(), nullable=False),
         sa.Column("live", sa.Integer(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("updated_ns", sa.BigInteger(), nullable=False),
         sa.Column("view", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
@@ -135,7 +134,6 @@ def upgrade() -> None:
         sa.Column("symbol", sa.Text(), nullable=False),
         sa.Column("product", sa.Text(), nullable=False),
         sa.Column("trading_date", sa.Text(), nullable=False),
-        sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("position", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("account", "exchange", "symbol", "product", name="pk_positions"),
     )
@@ -147,7 +145,6 @@ def upgrade() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("order_id", sa.Text(), nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
-        sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_submissions"),
         sa.UniqueConstraint("account", "idempotency_key", name="uq_submissions_account_idempotency_key"),
