@@ -51,7 +51,7 @@ def search(fields: Fields, instruments: Sequence[Instrument]) -> dict[str, Any]:
     if not text:
         flaw = Flaw(field="searchString", message='"searchString" is required', type="any.required")
         raise bad_request([flaw], location="query")
-    hits = [each for each in instruments if any(text in name.upper() for name in _names(each))]
+    hits = [each for each in _listed(instruments) if any(text in name.upper() for name in _names(each))]
     return _success("s-search-0001", "Instrument Found", [_search_row(each) for each in hits[:_MOST_HITS]])
 
 
@@ -62,7 +62,9 @@ def search_by_id(fields: Fields, instruments: Sequence[Instrument]) -> dict[str,
         flaw = Flaw(field="instruments", message='"instruments" must be an array', type="array.base")
         raise bad_request([flaw])
     wanted = {_pair(each) for each in asked if isinstance(each, dict)}
-    hits = [each for each in instruments if (XTS_SEGMENT_NUMBER[each.xts_segment], each.xts_id) in wanted]
+    hits = [
+        each for each in _listed(instruments) if (XTS_SEGMENT_NUMBER[each.xts_segment], each.xts_id) in wanted
+    ]
     return _success("s-search-0001", "Instrument Found", [_search_row(each) for each in hits])
 
 
@@ -81,6 +83,11 @@ def _success(code: str, description: str, result: Any) -> dict[str, Any]:
 def _pair(asked: dict[str, Any]) -> tuple[int, int]:
     segment, number = (forms.decimal(asked.get(name)) for name in ("exchangeSegment", "exchangeInstrumentID"))
     return int(segment or 0), int(number or 0)
+
+
+def _listed(instruments: Sequence[Instrument]) -> list[Instrument]:
+    """Leave out what XTS has only in its index lists."""
+    return [each for each in instruments if each.xts_segment]
 
 
 def _names(each: Instrument) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from brokersim.xts.rows import Manner, Row, socket_order, socket_position, socke
 from brokersim.xts.sessions import SocketLogin
 
 LOGGED_OUT: Final = "You have been logged out by another user."
+_HEAD_START: Final = 0.01
 _FIRST_SEQUENCE: Final = 1_578_799_396_700_000
 _PUSH_FAULTS: Final = (
     FaultKind.DROP,
@@ -111,11 +112,12 @@ class Pushes:
         world.exchange.subscribe(self._on_event)
 
     async def pushed(self, order_id: str, *, at_most: float) -> None:
-        """Wait until something about an order was pushed, but not longer than so many seconds."""
+        """Wait until something about an order was pushed and is on the wire, but not longer than so many seconds."""
         event = self._waiting.setdefault(order_id, asyncio.Event())
         try:
             async with asyncio.timeout(at_most):
                 await event.wait()
+                await asyncio.sleep(_HEAD_START)
         except TimeoutError:
             return
         finally:
