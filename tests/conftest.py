@@ -30,6 +30,11 @@ def find_peers() -> Path | None:
     return python if python.exists() else None
 
 
+def find_vnpy() -> Path | None:
+    python = Path(os.environ.get("ORDERWIRE_VNPY", ROOT / ".venv-vnpy")) / "bin" / "python"
+    return python if python.exists() else None
+
+
 def find_program(name: str) -> Callable[[], Path | None]:
     def find() -> Path | None:
         found = shutil.which(name)
@@ -43,6 +48,7 @@ NEEDS: dict[str, tuple[Callable[[], Path | None], str]] = {
     "npm": (find_program("npm"), "Node.js with npm (>= 20)"),
     "peers": (find_peers, "the environment of the brokers' own client libraries (make peers)"),
     "promtool": (find_program("promtool"), "promtool (Debian: apt-get install prometheus)"),
+    "vnpy": (find_vnpy, "the environment of vn.py (python bench/_vnpy_env.py)"),
     "samples": (find_samples, "third-party samples: set ORDERWIRE_SAMPLES to their folder"),
 }
 
@@ -90,4 +96,13 @@ def peers() -> Path:
     path = find_peers()
     if path is None:
         pytest.skip("needs the environment of the brokers' own client libraries (make peers)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def vnpy() -> Path:
+    """The Python of the environment that holds vn.py; use together with `needs("vnpy")`."""
+    path = find_vnpy()
+    if path is None:
+        pytest.skip("needs the environment of vn.py (python bench/_vnpy_env.py)")
     return path
