@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -76,10 +77,11 @@ async def running(options: Options | None = None, *, world: World | None = None)
         (xts.build_app(world), options.host, options.xts_port),
         (control.build_app(world, kite_app[kite.KITE]), LOOPBACK, options.control_port),
     )
+    runners: list[web.AppRunner] = []
     async with contextlib.AsyncExitStack() as stack:
-        ports = [await _listen(stack, *host) for host in hosts]
-        clock = asyncio.create_task(world.run())
-        stack.push_async_callback(_stop, world, clock)
+        stack.push_async_callback(_stop, world, runners)
+        ports = [await _listen(runners, *host) for host in hosts]
+        world.spawn(world.run())
         yield Running(
             world=world,
             host=options.host,
@@ -96,18 +98,18 @@ def _configure_demo_app(world: World, options: Options) -> None:
         world.users.change_kite_app("demokite", **given)
 
 
-async def _listen(stack: contextlib.AsyncExitStack, app: web.Application, host: str, port: int) -> int:
+async def _listen(runners: list[web.AppRunner], app: web.Application, host: str, port: int) -> int:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_FAREWELL, handle_signals=False)
+    runners.append(runner)
     await runner.setup()
-    stack.push_async_callback(runner.cleanup)
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        raise PortTakenError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise PortTakenError(f"cannot listen on {host}:{port}: {reason}") from error
     return int(runner.addresses[0][1])
 
 
-async def _stop(world: World, clock: asyncio.Task[None]) -> None:
-    clock.cancel()
-    await asyncio.gather(clock, return_exceptions=True)
+async def _stop(world: World, runners: list[web.AppRunner]) -> None:
     await world.shut_down()
+    await asyncio.gather(*(runner.cleanup() for runner in runners))

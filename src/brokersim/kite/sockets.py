@@ -17,6 +17,8 @@ from brokersim.world import World
 MOST_CONNECTIONS: Final = 3
 HEARTBEAT: Final = b"\x00"
 CHANNEL: Final = "ws"
+# How long a close waits for the client's own close frame.
+_CLOSING: Final = 0.2
 _NOISE_TOKEN: Final = 779521  # NSE:SBIN
 
 
@@ -50,7 +52,7 @@ class Hub:
 
     async def serve(self, request: web.Request, session: Session) -> web.WebSocketResponse:
         """Run one client's connection to its end."""
-        ws = web.WebSocketResponse(autoping=False, autoclose=True, timeout=1.0)
+        ws = web.WebSocketResponse(autoping=False, autoclose=True, timeout=_CLOSING)
         await ws.prepare(request)
         socket = Socket(session=session, ws=ws, transport=request.transport)
         self._sockets.append(socket)
