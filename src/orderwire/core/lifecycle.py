@@ -8,7 +8,7 @@ docs/reference/order-states.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
@@ -421,17 +421,40 @@ def _ahead(update: OrderUpdate, broker_now: datetime | None) -> str:
     return "its time is more than 5 minutes ahead of the broker's clock"
 
 
+def _rejected_alive(state: OrderState | None, update: OrderUpdate) -> str:  # noqa: ARG001 - one shape for all doubts
+    alive = state is not None and state.ending is None and status_of(state) in _LIVE
+    return "REJECTED for an order known to be live" if alive else ""
+
+
+def _filled_short(state: OrderState | None, update: OrderUpdate) -> str:
+    known = state is not None and status_of(state) is OrderStatus.FILLED
+    return (
+        "" if known or update.filled_quantity >= update.quantity else "complete with less filled than ordered"
+    )
+
+
+def _perhaps_untriggered(state: OrderState | None, update: OrderUpdate) -> str:
+    if update.order_type not in _STOPS or update.filled_quantity:
+        return ""
+    triggered = state is not None and (state.ending is not None or status_of(state) in _TRIGGERED)
+    return "" if triggered else "a stop order that triggered, or one that was modified"
+
+
+_DOUBTS: Final[Mapping[OrderStatus | None, Callable[[OrderState | None, OrderUpdate], str]]] = (
+    MappingProxyType(
+        {
+            OrderStatus.REJECTED: _rejected_alive,
+            OrderStatus.FILLED: _filled_short,
+            OrderStatus.OPEN: _perhaps_untriggered,
+        }
+    )
+)
+"""What a push cannot say for certain: a push of that status waits for REST when the answer is a reason."""
+
+
 def _held(state: OrderState | None, update: OrderUpdate) -> str:
-    if update.status is OrderStatus.REJECTED:
-        live = state is not None and state.ending is None and status_of(state) in _LIVE
-        return "REJECTED for an order known to be live" if live else ""
-    if update.status is OrderStatus.FILLED and update.filled_quantity < update.quantity:
-        known = state is not None and status_of(state) is OrderStatus.FILLED
-        return "" if known else "complete with less filled than ordered"
-    if update.status is OrderStatus.OPEN and update.order_type in _STOPS and not update.filled_quantity:
-        triggered = state is not None and (state.ending is not None or status_of(state) in _TRIGGERED)
-        return "" if triggered else "a stop order that triggered, or one that was modified"
-    return ""
+    doubt = _DOUBTS.get(update.status)
+    return doubt(state, update) if doubt is not None else ""
 
 
 def _first(state: OrderState, update: OrderUpdate, *, flag: str) -> Outcome:
@@ -549,9 +572,12 @@ def contradicts(state: OrderState, update: OrderUpdate) -> bool:
 def agree(first: OrderUpdate, second: OrderUpdate, *, seconds_apart: float) -> bool:
     """Whether two REST rows of one order, at least 1 s apart, say the same."""
     both_read = first.channel is Channel.REST and second.channel is Channel.REST
-    one, two = _statement(first), _statement(second)
-    same = first.average_price == second.average_price and _content(one) == _content(two)
-    return both_read and seconds_apart >= 1.0 and one.filled == two.filled and same
+    return both_read and seconds_apart >= 1.0 and _gist(first) == _gist(second)
+
+
+def _gist(row: OrderUpdate) -> tuple[object, ...]:
+    said = _statement(row)
+    return (row.account, row.order_id, said.filled, row.average_price, said.overlay, _content(said))
 
 
 def correct(
