@@ -154,7 +154,7 @@ class Demo:
             (self._start_simulators),
         )
         yield f"the service on {self._settings.url}", self._start_service
-        yield "log in at both brokers", self._log_in
+        yield "log in to both brokers", self._log_in
 
     # --- steps -----------------------------------------------------------------------------------------
 
@@ -189,7 +189,6 @@ class Demo:
             command += [f"--{name}-port", str(number)]
         command += ["--kite-redirect-url", f"{self._settings.url}/accounts/{ZERODHA}/callback"]
         command += ["--kite-postback-url", self._postback_url()]
-        command += ["--state", str(plan.data_dir / "brokersim.state")]
         child = self._spawn("brokersim", command)
         self._await("brokersim", child, lambda: self._control.get("/health").is_success)
 
@@ -200,12 +199,13 @@ class Demo:
             self._await("orderwire", child, lambda: client.get("/healthz").is_success)
 
     def _log_in(self) -> None:
-        answer = self._command("accounts.login", id=ZERODHA)
+        """Log Zerodha in through its login page; Jainam logs in by itself, with its keys."""
+        address = self._command("accounts.login", id=ZERODHA)["login_url"]
+        form = dict(httpx2.URL(address).params) | {"user_id": "ZD0001", "password": "demo"}
         with httpx2.Client(timeout=10, trust_env=False) as browser:
-            reply = browser.post(answer["login_url"], data={"user_id": "ZD0001", "password": "demo"})
+            reply = browser.post(address, data=form)
         grant = dict(httpx2.URL(reply.headers["location"]).params)
         self._command("accounts.login", id=ZERODHA, grant=grant)
-        self._command("accounts.login", id=JAINAM)
 
     def _postback_url(self) -> str:
         records = service.open_records(self._settings)
