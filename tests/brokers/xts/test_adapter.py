@@ -15,8 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from orderwire.brokers.adapter import AccountProfile, AdapterTools, BrokerSession
-from orderwire.brokers.http import BrokerHttp, open_client
-from orderwire.brokers.xts.adapter import XtsAdapter, address_fields, budgets_of
+from orderwire.brokers.xts.adapter import budgets_of
 from orderwire.brokers.xts.socketio import Timers, write_payload
 from orderwire.clock import SystemClock
 from orderwire.core.events import EventType
@@ -44,41 +43,10 @@ from scripted_xts import (
     until,
     welcome,
 )
+from xts_desk import TOKEN, DeskXts, adapter_of, listening, logged_in, profile_at
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "xts"
-TOKEN = "TOKEN-THAT-NOBODY-MAY-SEE"
-LIMITS = dict.fromkeys(
-    (
-        "place",
-        "modify",
-        "cancel",
-        "books",
-        "trades",
-        "positions",
-        "holdings",
-        "balance",
-        "session",
-        "market",
-    ),
-    (1000, 1.0),
-)
 ALIVE = success({"BalanceList": [{"limitObject": {"RMSSubLimits": {}}}]})
-
-
-class DeskXts(XtsAdapter):
-    name = "deskxts"
-    title = "Desk XTS"
-    address_fields = address_fields()
-    budgets = budgets_of("deskxts", LIMITS)
-    timers = Timers(open_within=0.5, join_within=0.5, ask_after=0.05, ping_every=0.05, answer_within=0.15)
-
-
-class Published(list):
-    def put(self, event):
-        self.append(event)
-
-    def of(self, kind):
-        return [event.data for event in self if event.type == kind]
 
 
 def load(name):
@@ -86,35 +54,15 @@ def load(name):
 
 
 @asynccontextmanager
-async def desk(host, instruments, *, credentials=None, addresses=None, session=True, allow_plaintext=False):
+async def desk(host, instruments, *, session=True, **profile):
     """An adapter in front of a scripted host; `session` logs it in as an investor."""
-    async with serving(host), open_client() as client:
-        profile = AccountProfile(
-            account=AccountId("acc"),
-            credentials={"app_key": "key", "secret_key": "secret", **(credentials or {})},
-            addresses={
-                "base": host.url,
-                **{name: text.replace("{host}", host.url) for name, text in (addresses or {}).items()},
-            },
-            allow_plaintext=allow_plaintext,
-        )
-        http = BrokerHttp(client, clock=SystemClock(), budgets=DeskXts.budgets)
-        published = Published()
-        adapter = DeskXts(
-            profile,
-            AdapterTools(http=http, instruments=instruments, clock=SystemClock(), publisher=published),
-        )
-        if session:
-            adapter.session = logged_in(host, investor="client_id" not in profile.credentials)
-        yield adapter, published
-
-
-def logged_in(host, *, token=TOKEN, investor=True):
-    return BrokerSession(
-        user_id="JN0042",
-        secrets={"token": token},
-        facts={"base": f"{host.url}/interactive", "investor": "yes" if investor else "no"},
-    )
+    async with serving(host):
+        placed = profile_at(host.url, **profile)
+        async with adapter_of(DeskXts, placed, instruments=instruments) as (adapter, published):
+            if session:
+                investor = "client_id" not in placed.credentials
+                adapter.session = logged_in(host.url, investor=investor)
+            yield adapter, published
 
 
 def run(work):
@@ -434,7 +382,7 @@ def test_a_call_that_a_new_login_overtook_is_not_the_end_of_that_login(instrumen
         async with desk(host, instruments) as (adapter, _):
             reading = asyncio.create_task(adapter.order_book())
             await asyncio.sleep(0)
-            adapter.session = logged_in(host, token="NEW")
+            adapter.session = logged_in(host.url, token="NEW")
             await reading
 
     with pytest.raises(BrokerUnreachableError, match="renewed"):
@@ -620,17 +568,6 @@ def test_a_list_that_is_refused_says_which_keys_are_missing(instruments):
 # --- the stream -------------------------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def listening(adapter):
-    """Run `listen` beside the block; cancelled at its end."""
-    task = asyncio.create_task(adapter.listen())
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 def hear(instruments, talk, *, enough=lambda seen: seen.published, **options):
     """Let the host talk until it is enough; return what was seen: adapter, published, host."""
 
@@ -799,8 +736,11 @@ def test_a_half_open_stream_is_noticed_by_its_own_pings(instruments):
         await welcome(line)
         await line.deaf()
 
+    def prepare(_, adapter):
+        adapter.timers = Timers(ping_every=0.05, answer_within=0.15)
+
     began = time.monotonic()
-    ended, _, host = end_of(instruments, talk)
+    ended, _, host = end_of(instruments, talk, prepare=prepare)
 
     assert isinstance(ended, BrokerUnreachableError)
     assert "ping was not answered" in str(ended)
@@ -879,7 +819,7 @@ def test_a_logout_after_a_renewal_reconnects_with_the_current_token(instruments)
         async with desk(host, instruments) as (adapter, _):
             task = asyncio.create_task(adapter.listen())
             await until(lambda: adapter.listening)
-            adapter.session = logged_in(host, token="NEW")
+            adapter.session = logged_in(host.url, token="NEW")
             with pytest.raises(BrokerUnreachableError, match="older login"):
                 await task
             host.talk = stay_connected
