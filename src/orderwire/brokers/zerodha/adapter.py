@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from types import MappingProxyType
-from typing import ClassVar, NoReturn, TypeVar
+from types import MappingProxyType, TracebackType
+from typing import ClassVar, NoReturn, Self, TypeVar
 from urllib.parse import quote, urlencode
 
 from msgspec import Raw
@@ -257,8 +257,8 @@ class ZerodhaAdapter(BrokerAdapter):
         """Run the stream; return only a refused handshake, raise everything else."""
         watch = _Watch(self._hear, seconds=self.silence)
         try:
-            async with watch.timeout, self._dial(watch) as stream:
-                watch.heard()
+            async with watch, self._dial(watch) as stream:
+                watch.begin()
                 self.listening = True
                 await self._follow(stream)
         except TimeoutError:
@@ -433,18 +433,46 @@ class _Dial(connect):
 
 
 class _Watch:
-    """Ends the block that its `timeout` guards when no byte came for so many seconds."""
+    """Ends the block it guards with TimeoutError when no byte came for so many seconds."""
 
     def __init__(self, hear: Callable[[], None], *, seconds: float) -> None:
         self._hear = hear
         self._seconds = seconds
-        self.timeout = asyncio.timeout(None)
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+        self._timeout = asyncio.timeout(None)
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._timeout.__aexit__(kind, error, trace)
+
+    def begin(self) -> None:
+        """Count silence from now on; before, the handshake has a time limit of its own."""
+        self.heard()
+        self._check()
 
     def heard(self) -> None:
-        """Note a sign of life; called for every piece of bytes, on the loop."""
+        """Note a sign of life; called for every piece of bytes, on the loop, even after the block has ended."""
+        self._last = self._loop.time()
         self._hear()
-        if not self.timeout.expired():
-            self.timeout.reschedule(asyncio.get_running_loop().time() + self._seconds)
+
+    def _check(self) -> None:
+        due = self._last + self._seconds
+        if due > self._loop.time():
+            self._timer = self._loop.call_at(due, self._check)
+        else:
+            self._timeout.reschedule(self._loop.time())
 
     def connection(self) -> type[ClientConnection]:
         """Return a connection class that notes every piece of bytes, also of a message not yet complete."""
