@@ -233,6 +233,39 @@ def test_a_dealer_must_say_for_whom(instruments):
         run(story())
 
 
+def test_a_login_page_is_named_where_the_broker_has_one():
+    addresses = {"base": "https://h:5000", "return_url": "https://me.example/back?x=1"}
+
+    url = make(addresses=addresses).login_url(state="a&b")
+
+    assert url == (
+        "https://h:5000/interactive/thirdparty?appKey=k"
+        "&returnURL=https%3A%2F%2Fme.example%2Fback%3Fx%3D1%26state%3Da%2526b"
+    )
+    assert make().login_url(state="s") is None
+
+
+@pytest.mark.parametrize("grant", [{"accessToken": "AT"}, {"session": '{"accessToken":"AT","userID":"x"}'}])
+def test_what_the_login_page_gave_goes_into_the_login(instruments, grant):
+    async def story():
+        host = ScriptedXts(answers={("POST", "/interactive/user/session"): login_answer()})
+        async with desk(host, instruments, session=False) as (adapter, _):
+            await adapter.login(grant)
+        return host.asked[0].body["accessToken"]
+
+    assert run(story()) == "AT"
+
+
+@pytest.mark.parametrize("session", ["", "x", "{}", "[]", '{"accessToken":5}'])
+def test_a_login_page_that_gave_nothing_is_no_login(instruments, session):
+    async def story():
+        async with desk(ScriptedXts(), instruments, session=False) as (adapter, _):
+            await adapter.login({"session": session})
+
+    with pytest.raises(SessionExpiredError if session else BrokerUnreachableError):
+        run(story())
+
+
 def test_calls_before_the_login_say_so(instruments):
     async def story():
         async with desk(ScriptedXts(), instruments, session=False) as (adapter, _):

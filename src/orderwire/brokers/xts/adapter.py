@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, NoReturn, TypeVar
+from urllib.parse import urlencode
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -117,6 +118,8 @@ def address_fields(**defaults: str) -> tuple[Field, ...]:
         ("hostlookup_version", "Version sent with the hostlookup", "interactive_1.0.1", ()),
         ("hostlookup_word", "Access word of the hostlookup (public)", "2021HostLookUpAccess", ()),
         ("source", "Source sent with the login", "WEBAPI", ()),
+        ("login_page", "Path of the broker's own login page", "/interactive/thirdparty", ()),
+        ("return_url", "Our address that the login page returns to (empty: the keys alone log in)", "", ()),
         ("socket_path", "Socket.IO path (empty: beside the interactive API)", "", ()),
         ("revision", "Engine.IO revision", "auto", socketio.REVISIONS),
         ("transport", "First transport of the socket", "websocket", ("websocket", "polling")),
@@ -193,15 +196,27 @@ class XtsAdapter(BrokerAdapter):
 
     # --- logging in -----------------------------------------------------------------------------------
 
-    async def login(self, grant: Mapping[str, str]) -> BrokerSession:  # noqa: ARG002 - the keys alone suffice
+    def login_url(self, *, state: str = "") -> str | None:
+        """Return the broker's login page where `return_url` is set (Jainam retail, xts.md §1.1), else None."""
+        back = self._addresses["return_url"]
+        if not back:
+            return None
+        if state:
+            back = f"{back}{'&' if '?' in back else '?'}{urlencode({'state': state})}"
+        query = urlencode({"appKey": self._credential("app_key"), "returnURL": back})
+        return f"{self._joined_address('base', 'login_page')}?{query}"
+
+    async def login(self, grant: Mapping[str, str]) -> BrokerSession:
         """Log in with the keys, through the hostlookup where there is one; ends this app key's older session.
 
+        `grant` may hold what the login page gave: `accessToken`, or `session`, a JSON text that holds it.
         Raises ConfigurationError for a dealer's login that is not told whose orders to handle.
         """
         keys = {
             "appKey": self._credential("app_key"),
             "secretKey": self._credential("secret_key"),
             "source": self._addresses["source"],
+            **answers.access_token(grant),
         }
         base = self._joined_address("base", "interactive_path")
         if self._addresses["hostlookup"]:

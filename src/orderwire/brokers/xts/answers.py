@@ -235,6 +235,24 @@ def read_login(answer: Answer) -> Login:
     )
 
 
+def access_token(grant: Mapping[str, str]) -> dict[str, str]:
+    """Return what a third-party login page adds to a login: `accessToken`, or nothing (xts.md §1.1).
+
+    Raises SessionExpiredError for a `session` that does not hold it.
+    """
+    given = grant.get("accessToken", "")
+    if given or not grant.get("session"):
+        return {"accessToken": given} if given else {}
+    try:
+        session = decode_json(grant["session"])
+    except ProtocolViolationError:
+        session = None
+    token = session.get("accessToken") if isinstance(session, Mapping) else None
+    if not isinstance(token, str) or not token:
+        raise SessionExpiredError("The broker's login page returned without an access token. Log in again.")
+    return {"accessToken": token}
+
+
 def token_expiry(token: str) -> datetime | None:
     """Return when a JWT says it expires; None when it does not say. The signature is the broker's to check."""
     parts = token.split(".")
