@@ -886,7 +886,8 @@ class OrderChange(Struct, frozen=True, kw_only=True, gc=False):
     position: Position | None = None
     was: OrderStatus | None = None
     """The order's status before."""
-    source: Channel | Literal["submission"] = Channel.REST
+    source: str = Channel.REST
+    """A `Channel`, or `submission` for what we did ourselves."""
     stamps: Stamps = Stamps()
 
 
