@@ -43,8 +43,9 @@ class Timeline:
         Calls `on_earlier` when it became the next one due, so that a sleeping pump can wake.
         """
         due = self._now + max(delay, 0.0)
-        heapq.heappush(self._queue, (due, next(self._numbers), action))
-        if self._queue[0][2] is action:
+        number = next(self._numbers)
+        heapq.heappush(self._queue, (due, number, action))
+        if self._queue[0][1] == number:
             self.on_earlier()
 
     def advance(self, to: float) -> int:
