@@ -123,6 +123,22 @@ def test_a_body_above_its_cap_or_broken_is_refused(body, headers, why):
         run(story)
 
 
+def test_the_brokers_time_is_known_from_its_last_date():
+    async def story():
+        script = (answer(), answer(headers="Date: Mon, 17 Aug 2026 04:31:00 GMT\r\n"), answer())
+        async with http_over(*script) as (http, served, clock):
+            known = []
+            for _ in script:
+                await http.request("GET", f"{served.root}/a?b=c", purpose="p")
+                known.append(http.broker_time(served.root))
+            clock.seconds += 5
+            return [*known, http.broker_time(f"{served.root}/other"), http.broker_time("http://127.0.0.1:1")]
+
+    minute = START + timedelta(seconds=60)
+
+    assert run(story) == [None, minute, minute, minute + timedelta(seconds=5), None]
+
+
 def test_calls_are_counted_by_purpose():
     async def story():
         async with http_over(answer()) as (http, served, _):

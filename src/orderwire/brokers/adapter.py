@@ -165,6 +165,10 @@ class BrokerAdapter(ABC):
     async def logout(self) -> None:  # noqa: B027 - empty on purpose: not every broker has the call
         """End the broker session, where the broker has such a call."""
 
+    def broker_now(self) -> datetime | None:
+        """Return what time it is at the broker, as far as it has said; None before. Any thread."""
+        return None
+
     # --- must: REST -----------------------------------------------------------------------------------
 
     @abstractmethod

@@ -168,7 +168,7 @@ class CircuitBreaker:
 class BrokerHttp:
     """Sends a broker one request and says what became of it. One per process; feed loop only.
 
-    `counts` alone may be asked from any thread.
+    `counts` and `broker_time` alone may be asked from any thread.
     """
 
     def __init__(
@@ -187,10 +187,16 @@ class BrokerHttp:
         self._breaker = CircuitBreaker()
         self._sleep = sleep
         self._counts: Counter[str] = Counter()
+        self._ahead: dict[str, timedelta] = {}
 
     def counts(self) -> dict[str, int]:
         """Return how many calls were sent, by purpose."""
         return dict(self._counts)
+
+    def broker_time(self, url: str) -> datetime | None:
+        """Return what time it is at this address by the last `Date` it sent, to the second; any thread."""
+        ahead = self._ahead.get(_origin(httpx2.URL(url)))
+        return None if ahead is None else self._clock.now() + ahead
 
     async def request(
         self,
@@ -217,7 +223,7 @@ class BrokerHttp:
         """
         spec, keys = self._buckets[bucket], keys or {}
         request = self._build(method, url, headers=headers, params=params, data=data, json=json)
-        origin = f"{request.url.scheme}://{request.url.netloc.decode()}"
+        origin = _origin(request.url)
         self._refuse_while_down(spec, origin)
         await self._take_turn(spec, keys)
         self._counts[purpose] += 1
@@ -277,6 +283,8 @@ class BrokerHttp:
             self._breaker.failed(origin, now=self._clock.monotonic())
         else:
             self._breaker.heard(origin)
+        if reply.date is not None:
+            self._ahead[origin] = reply.date - self._clock.now()
         return reply
 
     async def _read(self, request: httpx2.Request, *, most_bytes: int) -> HttpReply:
@@ -335,6 +343,10 @@ def http_date(text: str) -> datetime | None:
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def _origin(url: httpx2.URL) -> str:
+    return f"{url.scheme}://{url.netloc.decode()}"
 
 
 class _QuietURL(httpx2.URL):

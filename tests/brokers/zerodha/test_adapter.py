@@ -414,6 +414,17 @@ def test_an_answer_that_is_no_list_of_instruments_is_an_error(reply, failure):
         talk(lambda a: a.instruments_of_the_day(), reply)
 
 
+def test_the_time_at_zerodha_is_known_once_it_has_answered():
+    async def story():
+        reply = answer(b'{"status":"success","data":[]}', headers="Date: Mon, 17 Aug 2026 04:31:00 GMT\r\n")
+        async with rest(reply) as (adapter, _):
+            before = adapter.broker_now()
+            await adapter.order_book()
+            return before, adapter.broker_now()
+
+    assert asyncio.run(story()) == (None, datetime(2026, 8, 17, 10, 1, tzinfo=IST))
+
+
 def test_calls_are_counted_by_what_they_are_for():
     async def story():
         async with rest(file("orders.json")) as (adapter, _):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from types import MappingProxyType, TracebackType
 from typing import ClassVar, NoReturn, Self, TypeVar
 from urllib.parse import quote, urlencode
@@ -166,6 +166,9 @@ class ZerodhaAdapter(BrokerAdapter):
         """End the API session; Kite web and the app stay logged in (kite.md §1)."""
         query = {"api_key": self.profile.credentials["api_key"], "access_token": self._access_token()}
         await self._call("DELETE", "/session/token", purpose="logout", query=query)
+
+    def broker_now(self) -> datetime | None:
+        return self.tools.http.broker_time(self._addresses["api"])
 
     # --- REST -----------------------------------------------------------------------------------------
 
