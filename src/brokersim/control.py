@@ -24,6 +24,8 @@ from brokersim.ledger import Message, Truth
 from brokersim.orders import OrderSnapshot, Stage, Trade
 from brokersim.users import DEMO_CASH, KiteApp, KiteUser, Plan, UnknownUserError, XtsKind, XtsLogin
 from brokersim.world import Settings, World
+from brokersim.xts.app import XtsFront
+from brokersim.xts.errors import XtsError
 
 Body = Mapping[str, Any]
 _PAGE: Final = 10_000
@@ -52,6 +54,9 @@ class Control:
             ("POST", "/kite/orders/{variety}", self.place_from_terminal),
             ("POST", "/kite/frames", self.send_frame),
             ("POST", "/kite/postbacks/forge", self.forge_postback),
+            ("GET", "/xts/settings", self.xts_settings),
+            ("PATCH", "/xts/settings", self.change_xts_settings),
+            ("POST", "/xts/orders", self.place_xts_order),
             ("GET", "/orders", self.orders),
             ("GET", "/orders/{uid}", self.history),
             ("GET", "/ledger/totals", lambda _: self._world.ledger.totals()),
@@ -200,6 +205,26 @@ class Control:
         ]
         return {"answers": answers}
 
+    def xts_settings(self, _: Body) -> Any:
+        """Show the settings of XTS alone."""
+        return asdict(self._xts.settings)
+
+    def change_xts_settings(self, body: Body) -> Any:
+        """Change some settings of XTS; a wrong name or mode changes nothing."""
+        return asdict(self._xts.configure(**body))
+
+    def place_xts_order(self, body: Body) -> Any:
+        """Place an order as if at XTS's own terminal (GeneratedBy TWS). Fields as in XTS's body, plus user."""
+        client = self._world.users.account("xts", str(body["user"])).user
+        return snapshot(self._xts.desk.place_from_terminal(client, body))
+
+    @property
+    def _xts(self) -> XtsFront:
+        front = self._world.controls["xts"]
+        if not isinstance(front, XtsFront):
+            raise TypeError("no XTS host on this world")
+        return front
+
     # --- orders and ledger -------------------------------------------------------------------------------
 
     def orders(self, body: Body) -> Any:
@@ -293,6 +318,7 @@ _MISTAKES: Final = (
     UnknownOrderError,
     UnknownUserError,
     KiteError,
+    XtsError,
 )
 
 

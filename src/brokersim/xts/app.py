@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from brokersim.engineio import Mode
 from brokersim.engineio_server import (
     Admission,
     RefusedByHttp,
@@ -106,12 +105,8 @@ class XtsFront:
     # ---- control
 
     def configure(self, **changes: Any) -> XtsSettings:
-        """Change settings by name. Raises TypeError for an unknown name, ValueError for a bad mode."""
-        if "socket_mode" in changes:
-            changes["socket_mode"] = Mode(changes["socket_mode"])
-        if "token_refusal" in changes:
-            changes["token_refusal"] = TokenRefusal(changes["token_refusal"])
-        self.settings = dataclasses.replace(self.settings, **changes)
+        """Change settings by name. Raises ValueError for an unknown name or a value of another kind."""
+        self.settings = dataclasses.replace(self.settings, **self.settings.checked(changes))
         self.sockets_server.mode = self.settings.socket_mode
         self.sockets_server.timers = self.settings.timers
         return self.settings

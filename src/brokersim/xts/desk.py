@@ -70,6 +70,20 @@ class Answer:
         return {"type": "success", "code": self.code, "description": self.description, "result": self.result}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Origin:
+    """Where an order comes from; the terminal has no app key."""
+
+    client: str
+    placed_by: str
+    app: str
+
+    @classmethod
+    def of(cls, call: Call, who: Speaker) -> _Origin:
+        login = call.session.login
+        return cls(client=who.client, placed_by=login.login_id, app=login.app_key)
+
+
 @dataclass(slots=True)
 class Desk:
     """Takes calls for XTS's users. `settings` gives the present settings."""
@@ -101,10 +115,17 @@ class Desk:
         """Take an order."""
         fields = forms.PLACE.read(call.fields)
         who = speaker(call.session.login, call.client_id)
+        order = self._place(_Origin.of(call, who), fields)
+        return self._sent(order.order_id, who, tag=order.request.tag)
+
+    def place_from_terminal(self, client: str, fields: Fields) -> OrderSnapshot:
+        """Take an order as if from the broker's own terminal, for the control API. Raises XtsError."""
+        return self._place(_Origin(client=client, placed_by=client, app=""), forms.PLACE.read(fields))
+
+    def _place(self, origin: _Origin, fields: Fields) -> OrderSnapshot:
         instrument = self._instrument(fields["exchangeSegment"], forms.whole(fields, "exchangeInstrumentID"))
-        order = self._submit(
-            call,
-            who,
+        return self._submit(
+            origin,
             instrument,
             side=forms.side(fields),
             product=fields["productType"],
@@ -112,7 +133,6 @@ class Desk:
             tag=fields.get("orderUniqueIdentifier") or "",
             meta={"apiOrderSource": fields.get("apiOrderSource") or ""},
         )
-        return self._sent(order.order_id, who, tag=order.request.tag)
 
     def modify(self, call: Call) -> Answer:
         """Ask for new terms."""
@@ -344,8 +364,7 @@ class Desk:
     def _close(self, call: Call, who: Speaker, position: Position, quantity: int) -> None:
         if quantity:
             self._submit(
-                call,
-                who,
+                _Origin.of(call, who),
                 position.instrument,
                 side=Side.SELL if position.quantity > 0 else Side.BUY,
                 product=position.product,
@@ -424,8 +443,7 @@ class Desk:
 
     def _submit(
         self,
-        call: Call,
-        who: Speaker,
+        origin: _Origin,
         instrument: Instrument,
         *,
         side: Side,
@@ -438,9 +456,9 @@ class Desk:
             OrderRequest(
                 broker=BROKER,
                 order_id=self.new_order_id(),
-                user=who.client,
-                placed_by=call.session.user_id,
-                app=call.session.login.app_key,
+                user=origin.client,
+                placed_by=origin.placed_by,
+                app=origin.app,
                 instrument=instrument,
                 side=side,
                 product=product,

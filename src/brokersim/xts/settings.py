@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from brokersim.engineio import Mode, Timers
 from brokersim.limits import Limit
@@ -35,10 +37,28 @@ class XtsSettings:
     master_needs_token: bool = False
     cancel_as_list: bool = False
 
+    def checked(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Give changes with every value in its field's kind. Raises ValueError."""
+        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        if unknown := sorted(set(changes) - set(fields)):
+            raise ValueError(f"unknown setting {', '.join(unknown)}")
+        return {name: _alike(fields[name], name, value) for name, value in changes.items()}
+
     @property
     def timers(self) -> Timers:
         """The socket's timers."""
         return Timers(ping_interval=self.ping_interval, ping_timeout=self.ping_timeout)
+
+
+def _alike(present: Any, name: str, value: Any) -> Any:
+    if isinstance(present, StrEnum):
+        return type(present)(value)
+    number = isinstance(present, float) and isinstance(value, int | float) and not isinstance(value, bool)
+    if number and value > 0:
+        return float(value)
+    if isinstance(present, float) or type(value) is not type(present):
+        raise ValueError(f"{name} must be like {present!r}")
+    return value
 
 
 # The chart of Jainam's PROP-B server; order book and order history share one row. Dealer books are not listed there.

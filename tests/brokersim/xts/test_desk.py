@@ -1,12 +1,9 @@
-from decimal import Decimal
-
 import pytest
 
 from brokersim.faults import FaultKind
-from brokersim.orders import OrderRequest, OrderType, Side, Terms
 from brokersim.world import Settings
 from brokersim.xts.settings import XtsSettings
-from xts_harness import LIMIT_ORDER, SBIN, next_event, nothing_more, serving, story
+from xts_harness import LIMIT_ORDER, next_event, nothing_more, serving, story
 
 MODIFICATION = {
     "modifiedProductType": "MIS",
@@ -358,19 +355,7 @@ async def test_dealer_trades_and_positions():
 async def test_order_from_the_terminal_is_in_the_book():
     async with serving() as desk:
         token = await desk.log_in()
-        desk.world.exchange.submit(
-            OrderRequest(
-                broker="xts",
-                order_id=desk.front.desk.new_order_id(),
-                user="JN0001",
-                placed_by="JN0001",
-                app="",
-                instrument=desk.world.exchange.instrument(SBIN),
-                side=Side.SELL,
-                product="MIS",
-                terms=Terms(type=OrderType.LIMIT, quantity=5, price=Decimal(801)),
-            )
-        )
+        desk.front.desk.place_from_terminal("JN0001", LIMIT_ORDER)
 
         assert [row["GeneratedBy"] for row in await desk.ok("GET", "/orders", token=token)] == ["TWS"]
 
