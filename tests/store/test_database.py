@@ -59,20 +59,21 @@ def write_together(database: Database, works: list[Callable[[Connection], object
 
 
 @contextmanager
-def locked_by_another(url: str) -> Iterator[None]:
+def locked_by_another(url: str, table: str = "audit") -> Iterator[None]:
     """Hold what every write needs, from a connection that is not ours."""
-    engine = create_engine(Database_url(url))
+    engine = create_engine(_sqlalchemy_url(url))
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN EXCLUSIVE")
         else:
-            connection.exec_driver_sql("LOCK TABLE audit IN ACCESS EXCLUSIVE MODE")
+            connection.exec_driver_sql(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
+            connection.exec_driver_sql(f"LOCK TABLE {table} IN SHARE MODE")
         yield
         connection.rollback()
     engine.dispose()
 
 
-def Database_url(url: str) -> str:  # noqa: N802 - reads as what it stands for
+def _sqlalchemy_url(url: str) -> str:
     return url.replace("postgresql://", "postgresql+psycopg://")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -488,7 +488,7 @@ class Batch:
         self,
         page: OrderView,
         before: OrderView | None,
-        source: Channel | Literal["submission"],
+        source: str,
         stamps: Stamps,
         *,
         answer: Input | None = None,
