@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
+from orderwire.brokers.xts import messages as xts
+from orderwire.brokers.zerodha import messages as kite
 from orderwire.config import Settings
+from orderwire.core.lifecycle import ENDINGS, OPENALGO_STATUS, TRANSITIONS
+from orderwire.core.orders import OrderStatus, Overlay
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 
@@ -34,7 +40,126 @@ def _default(value: object) -> str:
     return "(empty)" if value in ("", ()) else f"`{value}`"
 
 
-PAGES = {REFERENCE / "settings.md": settings_page}
+# --- order states -----------------------------------------------------------------------------------------
+
+_INTRODUCTION = """\
+# Order states
+
+What an order can be, which changes surprise nobody, and how the words of each broker are ranked.
+Generated from `core/lifecycle.py` and the brokers' `messages.py` by `docs/generate.py`. Why it is done this way:
+[The join](../decisions/0004-the-join.md).
+"""
+
+_STATES = {
+    OrderStatus.PENDING_NEW: "sent; the exchange has not taken it yet",
+    OrderStatus.TRIGGER_PENDING: "a stop order that waits for its trigger",
+    OrderStatus.OPEN: "at the exchange, nothing filled",
+    OrderStatus.PARTIALLY_FILLED: "some of it filled, the rest still live",
+    OrderStatus.FILLED: "the broker says complete",
+    OrderStatus.CANCELLED: "ended by the user, the exchange or its validity; it may be filled in part",
+    OrderStatus.REJECTED: "refused; nothing can come of it",
+    OrderStatus.EXPIRED: "ended with the day; it may be filled in part",
+    OrderStatus.UNKNOWN: "only a word nobody knows was said of it so far; shown as the broker wrote it",
+}
+
+_DIAGRAM = """\
+## Expected changes
+
+A change that is not in this picture is counted as *surprising* and asks for nobody's leave: it is shown all the same.
+Left out of the picture, not of the table: an order first seen later in its life (we were not listening), and an order
+whose unknown word was followed by a known one.
+"""
+
+_OVERLAYS = """\
+## Overlays
+
+They stand beside the state and end with the order.
+
+| overlay | meaning | set by | cleared by |
+|---|---|---|---|
+| `pending_modify` | a modification is on its way; the old terms hold | a push or REST | a later row read by REST, the end of the order |
+| `pending_cancel` | a cancellation is on its way; fills may still come | a push or REST | a later row read by REST, the end of the order |
+| `checking` | a hint came (a postback, or a push that waits for REST) | the store | the next row read by REST |
+| `conflict` | two order-book reads agree with each other, not with what we hold, and are older | the store | a row that agrees, or a correction |
+"""
+
+_RANKS = """\
+## Ranks
+
+Of two statements with the same broker time (whole seconds), neither or both final, and the same filled quantity, the
+one with the higher rank counts. An ending counts whatever came after it; of two endings the stronger counts:
+{endings}. A word that is in no table has rank -1 and changes no state.
+"""
+
+_XTS_FILLS = """\
+Case and spaces do not count. `new`, `open` and `replaced` with fills: PARTIALLY_FILLED; without, for a stop order:
+TRIGGER_PENDING.
+"""
+
+
+class _Word(Protocol):
+    @property
+    def status(self) -> OrderStatus | None: ...
+    @property
+    def phase(self) -> int: ...
+    @property
+    def overlay(self) -> Overlay: ...
+
+
+def order_states_page() -> str:
+    """Return the page of order states, as Markdown with a Mermaid diagram."""
+    endings = " < ".join(ENDINGS)
+    parts = [
+        _INTRODUCTION,
+        _table("state | meaning | OpenAlgo's word", [_state_row(status) for status in OrderStatus]),
+        _DIAGRAM,
+        _diagram(),
+        _table("from | to | because", [_transition_row(*changed) for changed in TRANSITIONS.items()]),
+        _OVERLAYS,
+        _RANKS.format(endings=endings),
+        "### Kite\n",
+        _ranks(kite.STATUSES),
+        "`OPEN` and `UPDATE` with fills: PARTIALLY_FILLED.\n",
+        "### XTS\n",
+        _ranks(xts.STATUSES),
+        _XTS_FILLS,
+    ]
+    return "\n".join(parts)
+
+
+def _table(head: str, rows: list[str]) -> str:
+    columns = head.count("|") + 1
+    return "\n".join([f"| {head} |", "|---" * columns + "|", *rows, ""])
+
+
+def _state_row(status: OrderStatus) -> str:
+    return f"| {status} | {_STATES[status]} | `{OPENALGO_STATUS[status]}` |"
+
+
+def _transition_row(change: tuple[OrderStatus | None, OrderStatus], because: str) -> str:
+    was, now = change
+    return f"| {was or '(not seen)'} | {now} | {because} |"
+
+
+def _diagram() -> str:
+    lines = [
+        f"    {was or '[*]'} --> {now}: {because}"
+        for (was, now), because in TRANSITIONS.items()
+        if because not in {"first seen later", "understood"}
+    ]
+    ends = [f"    {status} --> [*]" for status in ENDINGS]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, *ends, "```", ""])
+
+
+def _ranks(words: Mapping[str, _Word]) -> str:
+    rows = [
+        f"| `{word}` | {means.phase} | {means.status or 'none'} | {means.overlay or ''} |"
+        for word, means in words.items()
+    ]
+    return _table("the broker's word | rank | state | overlay", rows)
+
+
+PAGES = {REFERENCE / "settings.md": settings_page, REFERENCE / "order-states.md": order_states_page}
 
 
 def main() -> None:

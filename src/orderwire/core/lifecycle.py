@@ -893,7 +893,7 @@ class OrderChange(Struct, frozen=True, kw_only=True, gc=False):
 
 # --- OpenAlgo's words -------------------------------------------------------------------------------------
 
-_OPENALGO_STATUS: Final[Mapping[OrderStatus, str]] = MappingProxyType(
+OPENALGO_STATUS: Final[Mapping[OrderStatus, str]] = MappingProxyType(
     {
         OrderStatus.PENDING_NEW: "open",
         OrderStatus.TRIGGER_PENDING: "trigger pending",
@@ -911,7 +911,7 @@ _OPENALGO_STATUS: Final[Mapping[OrderStatus, str]] = MappingProxyType(
 
 def openalgo_status(view: OrderView) -> str:
     """Return OpenAlgo's word for where the order stands."""
-    return _OPENALGO_STATUS[view.status]
+    return OPENALGO_STATUS[view.status]
 
 
 def openalgo_order(view: OrderView) -> dict[str, Any]:
