@@ -15,13 +15,13 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import structlog
 
@@ -200,6 +200,7 @@ class _Meter:
             self.histogram.extend(chunk)
 
 
+_K = TypeVar("_K")
 _WaitKey = tuple[str, str]  # type, lane
 _TimeKey = tuple[str, str, str]  # type, handler, lane
 
@@ -254,42 +255,48 @@ class _Meters:
     def types(self) -> tuple[TypeStatistics, ...]:
         with self.lock:
             self._fold()
-            return tuple(self._type(label) for label in dict.fromkeys(label for label, _ in self.waits))
-
-    def _type(self, label: str) -> TypeStatistics:
-        calls = [meter for (kind, _, _), meter in self.times.items() if kind == label]
-        waits = _merged(meter for (kind, lane), meter in self.waits.items() if kind == label and not lane)
-        return TypeStatistics(
-            type=label,
-            count=waits.count,
-            errors=sum(meter.errors for meter in calls),
-            queue_wait=waits,
-            handler_time=_merged(calls),
-        )
+            waits = _grouped((kind, meter) for (kind, lane), meter in self.waits.items() if not lane)
+            calls = _grouped((kind, meter) for (kind, _, _), meter in self.times.items())
+            return tuple(_type_statistics(kind, waits[kind], calls[kind]) for kind in waits)
 
     def handlers(self) -> tuple[HandlerStatistics, ...]:
         with self.lock:
             self._fold()
-            names = dict.fromkeys((handler, lane) for _, handler, lane in self.times)
-            return tuple(self._handler(handler, lane) for handler, lane in names)
+            calls = _grouped(((name, lane), meter) for (_, name, lane), meter in self.times.items())
+            waits = _grouped(
+                ((name, lane), self.waits[kind, lane])
+                for kind, name, lane in self.times
+                if (kind, lane) in self.waits
+            )
+            return tuple(_handler_statistics(key, waits[key], calls[key]) for key in calls)
 
-    def _handler(self, handler: str, lane: str) -> HandlerStatistics:
-        calls = {
-            kind: meter
-            for (kind, name, where), meter in self.times.items()
-            if (name, where) == (handler, lane)
-        }
-        times = _merged(calls.values())
-        return HandlerStatistics(
-            handler=handler,
-            lane=lane,
-            count=times.count,
-            errors=sum(meter.errors for meter in calls.values()),
-            queue_wait=_merged(
-                meter for (kind, where), meter in self.waits.items() if where == lane and kind in calls
-            ),
-            handler_time=times,
-        )
+
+def _grouped(pairs: Iterable[tuple[_K, _Meter]]) -> defaultdict[_K, list[_Meter]]:
+    groups: defaultdict[_K, list[_Meter]] = defaultdict(list)
+    for key, meter in pairs:
+        groups[key].append(meter)
+    return groups
+
+
+def _type_statistics(kind: str, waits: list[_Meter], calls: list[_Meter]) -> TypeStatistics:
+    wait = _merged(waits)
+    errors = sum(meter.errors for meter in calls)
+    return TypeStatistics(
+        type=kind, count=wait.count, errors=errors, queue_wait=wait, handler_time=_merged(calls)
+    )
+
+
+def _handler_statistics(key: tuple[str, str], waits: list[_Meter], calls: list[_Meter]) -> HandlerStatistics:
+    times = _merged(calls)
+    errors = sum(meter.errors for meter in calls)
+    return HandlerStatistics(
+        handler=key[0],
+        lane=key[1],
+        count=times.count,
+        errors=errors,
+        queue_wait=_merged(waits),
+        handler_time=times,
+    )
 
 
 def _merged(meters: Iterable[_Meter]) -> HistogramSnapshot:
