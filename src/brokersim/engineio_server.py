@@ -32,6 +32,7 @@ from brokersim.engineio import (
     Timers,
     decode_payload,
     encode_payload,
+    event_packet,
 )
 
 _CLOSING_FRAMES = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
@@ -115,6 +116,11 @@ class Session:
             return False
         self.send(packets)
         return True
+
+    def greet(self, name: str, *arguments: object) -> None:
+        """Queue an event of the present join alone: one copy, however often the client has joined."""
+        if self.joined and not self.over and not self.closing:
+            self.send([event_packet(name, *arguments)])
 
     def send(self, packets: Iterable[str]) -> None:
         """Queue raw Engine.IO packets."""

@@ -194,16 +194,16 @@ class XtsFront:
         return RefusedByHttp(status=error.status, body=json.dumps(error.body()))
 
     def _on_join(self, socket: Socket) -> None:
-        socket.emit("joined", JOINED)
+        socket.greet("joined", JOINED)
         try:
             session = self.sessions.find(socket.query.get("token"), now=self.world.timeline.now)
         except XtsError as error:
-            socket.emit("error", json.dumps(error.body()))
+            socket.greet("error", json.dumps(error.body()))
             return
         if socket.query.get("apiType", "").upper() == "INTERACTIVE":
             socket.context = socket.context or SocketLogin(session)
         elif socket.dialogue.joins == 1:
-            socket.emit("error", EXPIRED)
+            socket.greet("error", EXPIRED)
             asyncio.get_running_loop().call_later(self.settings.grace, socket.close)
 
     # ---- login
