@@ -49,7 +49,16 @@ class Simulators:
     """`brokersim serve` as a process; the control API is the oracle."""
 
     def __init__(self, folder: Path, *, reply_ms: float = 30, push_ms: float = 20, **options: str) -> None:
-        command = [sys.executable, "-m", "brokersim", "serve", "--reply-ms", str(reply_ms), "--push-ms", str(push_ms)]
+        command = [
+            sys.executable,
+            "-m",
+            "brokersim",
+            "serve",
+            "--reply-ms",
+            str(reply_ms),
+            "--push-ms",
+            str(push_ms),
+        ]
         for name in ("kite", "xts", "control"):
             command += [f"--{name}-port", options.pop(f"{name}_port", "0")]
         for name, value in options.items():
@@ -197,7 +206,13 @@ class House:
         return operations.ask(control_socket(self.settings), name, arguments)
 
     def place(self, account: str, **order: Any) -> Any:
-        wanted = {"symbol": "INFY", "exchange": "NSE", "side": "BUY", "quantity": 10, "product": "MIS"} | order
+        wanted = {
+            "symbol": "INFY",
+            "exchange": "NSE",
+            "side": "BUY",
+            "quantity": 10,
+            "product": "MIS",
+        } | order
         return self.command("orders.place", account=account, order=wanted)
 
     def book(self, user: str) -> dict[str, Any]:

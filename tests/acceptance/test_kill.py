@@ -1,6 +1,7 @@
 """`kill -9` of the service while orders move: after the restart every order equals the broker's book."""
 
 import pytest
+
 from house import JAINAM, ZERODHA, House, eventually, running_house
 
 BROKERS = ((ZERODHA, "asha", "kite", "ZD0001"), (JAINAM, "jay", "xts", "JN0001"))
@@ -35,13 +36,21 @@ def place_a_mixture(house: House, account: str) -> None:
     for symbol, last in price.items():
         house.place(account, symbol=symbol, order_type="LIMIT", price=last, quantity=40)
         house.place(account, symbol=symbol, order_type="MARKET", quantity=5)
-        house.place(account, symbol=symbol, side="SELL", order_type="LIMIT", price=str(int(last) + 40), quantity=7)
+        house.place(
+            account, symbol=symbol, side="SELL", order_type="LIMIT", price=str(int(last) + 40), quantity=7
+        )
     house.place(account, order_type="SL", trigger_price="1540", price="1545", quantity=3)
 
 
 def place_at_the_brokers_terminal(house: House) -> None:
     """An order we did not place and were not there to hear of."""
-    terms = {"exchange": "NSE", "tradingsymbol": "SBIN", "transaction_type": "BUY", "quantity": 2, "product": "MIS"}
+    terms = {
+        "exchange": "NSE",
+        "tradingsymbol": "SBIN",
+        "transaction_type": "BUY",
+        "quantity": 2,
+        "product": "MIS",
+    }
     more = {"order_type": "LIMIT", "price": 830, "validity": "DAY", "user": "ZD0001"}
     house.sims.ask("POST", "/kite/orders/regular", terms | more)
 

@@ -39,7 +39,9 @@ def browser_page(browser: Browser) -> Iterator[Page]:
     page.on("console", lambda said: complaints.append(said.text) if "Security Policy" in said.text else None)
     page.on(
         "request",
-        lambda request: complaints.append(f"outside request: {request.url}") if _outside(request.url) else None,
+        lambda request: (
+            complaints.append(f"outside request: {request.url}") if _outside(request.url) else None
+        ),
     )
     yield page
     context.close()

@@ -66,7 +66,9 @@ def send(page, *, symbol="INFY", quantity, price, kind="LIMIT"):
 
 
 def await_painted(page, status, quantity):
-    eventually(lambda: status in [seen for _, seen in statuses(page, quantity)], what=f"{status} of {quantity}")
+    eventually(
+        lambda: status in [seen for _, seen in statuses(page, quantity)], what=f"{status} of {quantity}"
+    )
 
 
 def statuses(page, filled):
@@ -98,7 +100,9 @@ def test_placed_to_painted_is_measured_for_each_broker(house, page, user, accoun
         page.locator("#ticket").wait_for(state="hidden")
 
     p50, p95 = statistics.median(latencies), sorted(latencies)[int(len(latencies) * 0.95)]
-    print(f"\n{account}: placed → painted p50 {p50:.0f} ms, p95 {p95:.0f} ms ({len(latencies)} orders; "
-          "simulator: reply 30 ms, push 20 ms)")
+    print(
+        f"\n{account}: placed → painted p50 {p50:.0f} ms, p95 {p95:.0f} ms ({len(latencies)} orders; "
+        "simulator: reply 30 ms, push 20 ms)"
+    )
     record_property("placed_to_painted_ms", {"account": account, "p50": p50, "p95": p95})
     assert len(latencies) == 12
