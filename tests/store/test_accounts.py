@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 
+from orderwire.core.orders import AccountId
 from orderwire.errors import InvalidRequestError, NotFoundError, SealError
-from orderwire.store import audit
+from orderwire.store import audit, outbox
 from orderwire.store.accounts import Accounts, Login
 from orderwire.store.sealing import Keyring
 from orderwire.store.users import Users
@@ -39,6 +40,13 @@ def test_an_account_comes_back_as_it_was_made(accounts):
     assert account.addresses == {"root": "https://x"}
     assert accounts.credentials("A1") == KEYS
     assert accounts.login("A1") is None
+
+
+def test_an_account_has_a_change_log_from_the_start(accounts, database):
+    held = outbox.snapshot(database, AccountId("A1"))
+
+    assert held.epoch
+    assert outbox.changes_since(database, AccountId("A1"), epoch=held.epoch, sequence=0, most=1) == []
 
 
 def test_no_secret_is_in_the_database_in_the_clear(accounts, database):

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from orderwire.core.orders import AccountId
 from orderwire.errors import InvalidRequestError, NotFoundError
-from orderwire.store import audit, schema
+from orderwire.store import audit, outbox, schema
 from orderwire.store.database import Database
 from orderwire.store.encoding import dump_mapping, dumps, from_ns, loads, to_ns
 from orderwire.store.sealing import Keyring, Sealed
@@ -103,6 +103,7 @@ class Accounts:
             }
             connection.execute(insert(schema.accounts), row)
             self._seal(connection, account_id, _CREDENTIAL, credentials)
+            outbox.open_ledgers(connection, [account_id])
             audit.record(
                 connection, at_ns=now, who=by, what="account added", account=account_id, broker=broker
             )

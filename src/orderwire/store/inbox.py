@@ -150,9 +150,16 @@ def timeline(database: Database, account: AccountId, order_id: OrderId) -> list[
         return [_entry(row) for row in connection.execute(select(_TABLE).where(*mine).order_by(_TABLE.c.id))]
 
 
-def observations(database: Database, *, day: date | None = None) -> Iterator[OrderUpdate]:
-    """Give back the observations of a session day (or all) as they came, oldest first; to replay them is harmless."""
+def observations(
+    database: Database, *, account: AccountId | None = None, day: date | None = None
+) -> Iterator[OrderUpdate]:
+    """Give back what was observed, of one account or all, on one session day or all, oldest first, as it came.
+
+    Taking any of it in again is harmless.
+    """
     kept = select(_TABLE).where(_TABLE.c.observation != "").order_by(_TABLE.c.id)
+    if account is not None:
+        kept = kept.where(_TABLE.c.account == account)
     if day is not None:
         kept = kept.where(_TABLE.c.trading_date == day.isoformat())
     with database.read() as connection:

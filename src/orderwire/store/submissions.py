@@ -30,9 +30,10 @@ _FOLLOWS: Final[Mapping[SubmissionState | None, frozenset[SubmissionState]]] = M
 
 
 class AlreadySubmittedError(StoreError):
-    """This idempotency key was used before; `submission` is what it stands for."""
+    """An order was submitted under this idempotency key before; nothing was sent again."""
 
     def __init__(self, submission: Submission) -> None:
+        """`submission`: the one that has the key."""
         self.submission = submission
         super().__init__()
 

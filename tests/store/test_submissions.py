@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from orderwire.core.lifecycle import SubmissionState as S
+from orderwire.store.submissions import AlreadySubmittedError, follows
+from store.making import submission
+
+
+@pytest.mark.parametrize(("held", "said"), list(itertools.product(list(S), list(S))))
+def test_what_was_decided_is_never_undone(held, said):
+    allowed = {
+        (S.SENDING, S.ACCEPTED),
+        (S.SENDING, S.REFUSED),
+        (S.SENDING, S.UNKNOWN),
+        (S.UNKNOWN, S.ACCEPTED),
+        (S.UNKNOWN, S.REFUSED),
+    }
+
+    assert follows(submission(state=held), submission(state=said)) is ((held, said) in allowed)
+
+
+@pytest.mark.parametrize("said", list(S))
+def test_the_first_word_always_counts(said):
+    assert follows(None, submission(state=said))
+
+
+@pytest.mark.parametrize(
+    ("held", "said", "counts"), [("1", "2", True), ("1", "1", False), ("1", "", False), ("", "1", True)]
+)
+def test_an_accepted_one_may_be_given_another_order(held, said, counts):
+    before, after = (submission(state=S.ACCEPTED, order_id=order) for order in (held, said))
+
+    assert follows(before, after) is counts
+
+
+def test_a_used_key_names_the_submission_that_has_it():
+    error = AlreadySubmittedError(submission())
+
+    assert error.submission == submission()
+    assert "nothing was sent again" in str(error)
