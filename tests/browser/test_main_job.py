@@ -4,8 +4,9 @@ import statistics
 from decimal import Decimal
 
 import pytest
-from house import JAINAM, PASSWORD, ZERODHA, eventually, running_house
 from playwright.sync_api import expect
+
+from house import JAINAM, PASSWORD, ZERODHA, eventually, running_house
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(180)]
 
