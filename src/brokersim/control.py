@@ -324,10 +324,20 @@ _MISTAKES: Final = (
 
 def build_app(world: World, kite: Kite) -> web.Application:
     """Build the control application."""
-    app = web.Application(client_max_size=1 << 24)
+    app = web.Application(client_max_size=1 << 24, middlewares=[_no_browsers])
     for method, path, handler in Control(world, kite).table():
         app.router.add_route(method, path, _handler(world, handler))
     return app
+
+
+@web.middleware
+async def _no_browsers(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Refuse what a web page sends, so that no page open in the user's browser can steer the market."""
+    if "Origin" in request.headers:
+        return web.json_response({"status": "error", "message": "not for browsers"}, status=403)
+    return await handler(request)
 
 
 def _handler(world: World, handle: Callable[[Body], Any]) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -7,6 +7,7 @@ The values it speaks in are in `orders.py`; prices and books are in `market.py`.
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import partial
@@ -106,6 +107,7 @@ class Exchange:
         self._rng = rng
         self._markets = {each.key: Market(each) for each in instruments}
         self._records: dict[str, OrderRecord] = {}
+        self._by_user: dict[tuple[str, str], list[OrderRecord]] = {}
         self._listeners: list[Listener] = []
         self._events: deque[ExchangeEvent] = deque()
         self._delivering = False
@@ -145,6 +147,8 @@ class Exchange:
 
     def orders(self, *, broker: str | None = None, user: str | None = None) -> list[OrderSnapshot]:
         """Give the current snapshot of each matching order, in the order they were received."""
+        if broker is not None and user is not None:
+            return [record.last for record in self._by_user.get((broker, user), ())]
         rows = (record.last for record in self._records.values())
         return [row for row in rows if broker in {None, row.broker} and user in {None, row.user}]
 
@@ -154,7 +158,8 @@ class Exchange:
 
     def trades_by(self, *, broker: str, user: str) -> list[Trade]:
         """Give a user's trades, oldest first."""
-        return [each for each in self.trades if (each.order.broker, each.order.user) == (broker, user)]
+        records = self._by_user.get((broker, user), ())
+        return sorted((each for record in records for each in record.trades), key=_traded_at)
 
     def subscribe(self, listener: Listener) -> None:
         """Have `listener` called with every event from now on."""
@@ -173,6 +178,7 @@ class Exchange:
         if request.instrument.key not in self._markets:
             raise KeyError(request.instrument.key)
         record = self._records[uid] = OrderRecord()
+        self._by_user.setdefault((request.broker, request.user), []).append(record)
         now = self.timeline.date
         record.history.append(
             OrderSnapshot(
@@ -617,6 +623,10 @@ class Exchange:
 
 
 _EXCHANGE_DIGITS: Final = {"NSE": "11", "BSE": "12", "NFO": "13", "BFO": "14", "CDS": "15", "MCX": "16"}
+
+
+def _traded_at(trade: Trade) -> datetime:
+    return trade.at
 
 
 def _owner(record: OrderRecord) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """One contract's market: its moving price, its synthetic quotes and the users' orders resting in its book."""
 
-from bisect import bisect_left, insort
+import math
+from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
@@ -14,8 +15,7 @@ from brokersim.orders import OrderRecord, OrderSnapshot, Side
 _WANDER: Final = (Decimal("0.002"), 3)
 _REACH: Final = (Decimal("0.003"), 5)
 _LOTS_IN_DEPTH: Final = 500
-_SCAN: Final = 200
-_Rank = tuple[int, Decimal, int]
+_Rank = tuple[int, Decimal, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +94,11 @@ class BookSide:
         """Give the first so many."""
         return [entry[1] for entry in self._queue[:count]]
 
+    def count_to(self, price: Decimal) -> int:
+        """Count the orders whose limit is `price` or better, and those without a limit."""
+        worst = -price if self.side is Side.BUY else price
+        return bisect_right(self._queue, (1, worst, math.inf), key=_rank_of)
+
     def _rank(self, resting: Resting) -> _Rank:
         terms = resting.record.last.terms
         if not terms.type.priced:
@@ -148,7 +153,8 @@ class Market:
 
     def within_reach(self, side: Side) -> int:
         """Count the resting orders near enough to the market for a synthetic counterparty."""
-        return sum(self._near(each.record.last) for each in self._sides[side].first(_SCAN))
+        width = self._width(_REACH)
+        return self._sides[side].count_to(self.last - width if side is Side.BUY else self.last + width)
 
     def reaches(self, order: OrderSnapshot) -> bool:
         """Whether the order's price is as good as the synthetic quote on the other side."""
@@ -189,12 +195,6 @@ class Market:
     def _beats_quote(self, resting: Resting) -> bool:
         price, quote = self.price_of(resting), self.quote
         return price >= quote.bid if resting.record.last.side is Side.BUY else price <= quote.ask
-
-    def _near(self, order: OrderSnapshot) -> bool:
-        if not order.terms.type.priced:
-            return True
-        distance = self.last - order.terms.price if order.side is Side.BUY else order.terms.price - self.last
-        return distance <= self._width(_REACH)
 
     def _width(self, rule: tuple[Decimal, int]) -> Decimal:
         fraction, ticks = rule

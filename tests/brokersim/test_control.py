@@ -150,3 +150,13 @@ def test_a_body_that_is_no_object_is_refused(kite):
 
     assert kite.run(post(b"[1]")) == 400
     assert kite.run(post(b"{nonsense")) == 400
+
+
+def test_a_web_page_cannot_steer_the_market(kite):
+    async def post():
+        url, headers = kite.sim.control_url + "/market/close", {"Origin": "http://evil.example"}
+        async with kite.client.post(url, headers=headers) as answer:
+            return answer.status
+
+    assert kite.run(post()) == 403
+    assert not kite.world.exchange.closed

@@ -58,3 +58,14 @@ def test_parts_are_whole_lots():
 
     assert whole.slice == 130
     assert single.slice == 1
+
+
+def test_only_orders_near_the_market_are_within_reach():
+    contract = market()
+    for number, price in enumerate(["820", "817.6", "817.5", "800", None]):
+        contract.side(Side.BUY).add(Resting(record=record(price), arrival=number, parts=2))
+    for number, price in enumerate(["815", "822.4", "822.6"]):
+        contract.side(Side.SELL).add(Resting(record=record(price, Side.SELL), arrival=number, parts=2))
+
+    assert contract.within_reach(Side.BUY) == 3
+    assert contract.within_reach(Side.SELL) == 2

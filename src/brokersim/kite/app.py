@@ -4,9 +4,9 @@ import asyncio
 import json
 import random
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -177,8 +177,8 @@ class Kite:
         for channel in ("ws", "postback"):
             self._push(channel, history)
 
-    def _push(self, channel: str, history: Any) -> None:
-        order: OrderSnapshot = history[-1]
+    def _push(self, channel: str, history: Sequence[OrderSnapshot]) -> None:
+        order = history[-1]
         push = stories.first_push(history, self.world.settings, channel)
         url = self._postback_url(order)
         if push is None or (channel == "postback" and not url):
@@ -271,10 +271,8 @@ class Kite:
         return found[segment]
 
     def _book(self, call: Call) -> Any:
-        until = self._until(call)
         orders = self.world.exchange.orders(broker=BROKER, user=call.session.user)
-        seen = [rows.visible(self.world.exchange.history(each.uid), until) for each in orders]
-        book = [rows.order_row(history[-1]) for history in seen if history]
+        book = [rows.order_row(each) for each in self._as_of(orders, call)]
         if self.world.faults.first(call.situation, FaultKind.SHUFFLED_BOOK):
             self._shuffle.shuffle(book)
         return book
@@ -309,7 +307,14 @@ class Kite:
             raise no_permission()
         return accounts.quotes(self.world, call.request.query.getall("i", []), full=full)
 
-    def _until(self, call: Call) -> Any:
+    def _as_of(self, orders: Sequence[OrderSnapshot], call: Call) -> Sequence[OrderSnapshot]:
+        until = self._until(call)
+        if until == self.world.timeline.date:
+            return orders
+        histories = (self.world.exchange.history(each.uid) for each in orders)
+        return [seen[-1] for each in histories if (seen := rows.visible(each, until))]
+
+    def _until(self, call: Call) -> datetime:
         fault = self.world.faults.first(call.situation, FaultKind.REST_LAG)
         return self.world.timeline.date - timedelta(seconds=fault.seconds(1.0) if fault else 0)
 
