@@ -7,7 +7,6 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -17,27 +16,7 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import make_url
 
 from orderwire.store.database import Database
-
-
-class FakeClock:
-    """Stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self.moment = datetime(2026, 8, 17, 5, 0, tzinfo=UTC)
-        self.ticks = 100.0
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def time_ns(self) -> int:
-        return int(self.moment.timestamp()) * 1_000_000_000
-
-    def monotonic(self) -> float:
-        return self.ticks
-
-    def advance(self, seconds: float) -> None:
-        self.moment += timedelta(seconds=seconds)
-        self.ticks += seconds
+from store.making import FakeClock
 
 
 @pytest.fixture

@@ -25,6 +25,28 @@ OPENED = datetime(2026, 8, 17, 10, 30, 0, tzinfo=IST)
 DAY = date(2026, 8, 17)
 NS = 1_000_000_000
 
+
+class FakeClock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.moment = OPENED.astimezone(UTC)
+        self.ticks = 100.0
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def time_ns(self) -> int:
+        return int(self.moment.timestamp()) * 1_000_000_000
+
+    def monotonic(self) -> float:
+        return self.ticks
+
+    def advance(self, seconds: float) -> None:
+        self.moment += timedelta(seconds=seconds)
+        self.ticks += seconds
+
+
 _WORDS = {
     "placed": ("PUT ORDER REQ RECEIVED", OrderStatus.PENDING_NEW, 0, 0, 0),
     "open": ("OPEN", OrderStatus.OPEN, 10, 0, 1),

@@ -15,7 +15,7 @@ from orderwire.core.orders import AccountId, OrderUpdate, Trade
 from orderwire.store import inbox, outbox
 from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
-from store.making import LIFE, observed, read, trade, update
+from store.making import LIFE, FakeClock, observed, read, trade, update
 
 WORDS = (*LIFE, "cancelled")
 OBSERVATIONS: tuple[OrderUpdate | Trade, ...] = (
@@ -36,8 +36,6 @@ STEPS = st.lists(
 
 @pytest.fixture(scope="module")
 def memory() -> Iterator[Database]:
-    from store.conftest import FakeClock
-
     database = Database("sqlite://", clock=FakeClock())
     database.migrate()
     yield database

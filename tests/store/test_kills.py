@@ -1,0 +1,193 @@
+"""`kill -9` at every boundary of a commit: nothing acknowledged is lost, nothing told is untrue.
+
+`ORDERWIRE_KILLS` says how many times (default: a few of each boundary); each is a process of its own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect, text
+
+from orderwire.core.orders import AccountId, OrderUpdate, Trade
+from orderwire.store import inbox, outbox
+from orderwire.store.book import OrderBook
+from orderwire.store.database import Database
+from store import child
+from store.child import BOUNDARIES, story
+from store.making import FakeClock, observed
+
+KILLS = int(os.environ.get("ORDERWIRE_KILLS", "16"))
+A1 = AccountId("A1")
+
+
+def schedule(kills: int) -> list[tuple[str, int]]:
+    """Spread the kills over the boundaries, and over the story within each."""
+    rounds = max(1, kills // len(BOUNDARIES))
+    return [
+        (boundary, 1 + (7 * number + 5 * place) % 33)
+        for number in range(rounds)
+        for place, boundary in enumerate(BOUNDARIES)
+    ]
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[multiprocessing.context.BaseContext]:
+    """Starts processes from one that has everything imported and no thread."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["store.child"])
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+        yield context
+
+
+def live(nursery, target, *arguments: object) -> int | None:
+    process = nursery.Process(target=target, args=arguments)
+    process.start()
+    process.join(60)
+    return process.exitcode
+
+
+def states(database: Database) -> list[tuple[object, ...]]:
+    query = text("SELECT order_id, trading_date, status, live, state FROM orders ORDER BY order_id")
+    with database.read() as connection:
+        return [tuple(row) for row in connection.execute(query)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(clock_of_module) -> list[tuple[object, ...]]:
+    database = Database("sqlite://", clock=clock_of_module)
+    database.migrate()
+    book = OrderBook(database, clock=clock_of_module)
+    tell(book)
+    kept = states(database)
+    database.close()
+    return kept
+
+
+@pytest.fixture(scope="module")
+def clock_of_module():
+    return FakeClock()
+
+
+def tell(book: OrderBook) -> None:
+    """Have the broker say everything again, as a reading of its books does."""
+    for happening in story():
+        if isinstance(happening, OrderUpdate | Trade):
+            book.on_observation(observed(happening))
+    book.commit()
+
+
+def test_a_kill_loses_nothing_that_was_acknowledged_and_tells_nothing_untrue(
+    nursery, tmp_path, clock, undisturbed
+):
+    template = tmp_path / "template.db"
+    empty = Database(f"sqlite:///{template}", clock=clock)
+    empty.migrate()
+    empty.close()
+    killed = 0
+
+    for number, (boundary, at) in enumerate(schedule(KILLS)):
+        path, journal = tmp_path / f"{number}.db", tmp_path / f"{number}.journal"
+        path.write_bytes(template.read_bytes())
+        exit_code = live(nursery, child.work, f"sqlite:///{path}", str(journal), boundary, at)
+        assert exit_code in {-signal.SIGKILL, 0}, (boundary, at)
+        killed += exit_code == -signal.SIGKILL
+        check(path, journal.read_text().splitlines() if journal.exists() else [], clock, undisturbed)
+
+    print(f"{killed} processes killed, nothing lost")
+    assert killed >= len(schedule(KILLS)) * 3 // 4
+
+
+def check(path: Path, journal: list[str], clock, undisturbed: list[tuple[object, ...]]) -> None:
+    database = Database(f"sqlite:///{path}", clock=clock)
+    held = outbox.snapshot(database, A1)
+    stored = outbox.changes_since(database, A1, epoch=held.epoch, sequence=0, most=10_000) or []
+    assert [change.sequence for change in stored] == list(range(1, held.sequence + 1))
+    told = {line for line in journal if line.startswith("told ")}
+    assert told <= {f"told {change.sequence} {change.event_id}" for change in stored}
+    with database.read() as connection:
+        kept = set(connection.execute(text("SELECT raw FROM inbox WHERE channel = 'postback'")).scalars())
+    assert {line.removeprefix("acknowledged ").encode() for line in journal if "acknowledged" in line} <= kept
+    assert page_of(stored) == sorted(held.orders, key=str)
+
+    check_replay(database, clock)
+
+    book = OrderBook(database, clock=clock)
+    book.recover()
+    tell(book)
+    assert states(database) == undisturbed
+    after = outbox.snapshot(database, A1)
+    replayed = (
+        outbox.changes_since(database, A1, epoch=after.epoch, sequence=held.sequence, most=10_000) or []
+    )
+    assert held.epoch in {"", after.epoch}
+    assert [change.sequence for change in replayed] == list(range(held.sequence + 1, after.sequence + 1))
+    assert page_of(stored + replayed) == sorted(after.orders, key=str)
+    database.close()
+    plain = sqlite3.connect(path)
+    assert plain.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    plain.close()
+
+
+def page_of(changes) -> list[object]:
+    """What a client shows that saw every change: a line that got our submission's name replaces the order's."""
+    page = {}
+    for change in changes:
+        if change.order is not None:
+            page.pop(change.order.order_id, None)
+            page[change.order.row] = change.order
+    return sorted(page.values(), key=str)
+
+
+def check_replay(database: Database, clock) -> None:
+    """Dedupe marks and states were committed together: what the inbox holds makes exactly the states that are there."""
+    again = Database("sqlite://", clock=clock)
+    again.migrate()
+    book = OrderBook(again, clock=clock)
+    for one in inbox.observations(database):
+        book.on_observation(observed(one))
+    book.commit()
+    assert states(again) == states(database)
+    again.close()
+
+
+@pytest.mark.parametrize("statements", [0, 3, 11, 25])
+def test_a_kill_during_the_migration_leaves_an_empty_database(nursery, tmp_path, clock, statements):
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+
+    assert live(nursery, child.migrate, url, statements) == -signal.SIGKILL
+
+    database = Database(url, clock=clock)
+    with database.read() as connection:
+        assert inspect(connection).get_table_names() == []
+    assert database.migrate() is True
+    database.close()
+
+
+@pytest.mark.parametrize("boundary", ["inside", "commit", "committed", "told"])
+def test_a_kill_on_postgresql_loses_nothing_either(  # noqa: PLR0917 - fixtures
+    nursery, tmp_path, clock, undisturbed, postgres, boundary
+):
+    url, journal = postgres.migrated(), tmp_path / "journal"
+
+    assert live(nursery, child.work, url, str(journal), boundary, 9) == -signal.SIGKILL
+
+    database = Database(url, clock=clock)
+    held = outbox.snapshot(database, A1)
+    stored = outbox.changes_since(database, A1, epoch=held.epoch, sequence=0, most=10_000) or []
+    assert [change.sequence for change in stored] == list(range(1, held.sequence + 1))
+    told = {line for line in journal.read_text().splitlines() if line.startswith("told ")}
+    assert told <= {f"told {change.sequence} {change.event_id}" for change in stored}
+    book = OrderBook(database, clock=clock)
+    book.recover()
+    tell(book)
+    assert states(database) == undisturbed
+    database.close()
+    postgres.drop(url)
