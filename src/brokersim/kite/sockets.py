@@ -42,7 +42,7 @@ class Hub:
 
     def refusal(self, session: Session) -> int | None:
         """Say with which HTTP code a handshake is refused: free plan, too many, or a switch."""
-        situation = self._situation(session.user, "handshake")
+        situation = Situation(broker="kite", channel="handshake", user=session.user, operation="socket")
         if fault := self._world.faults.first(situation, FaultKind.REFUSE_HANDSHAKE):
             return int(fault.params.get("status", 403))
         if self._world.users.kite_apps[session.api_key].plan is Plan.PERSONAL:
