@@ -18,6 +18,7 @@ import pytest
 
 from orderwire.brokers.adapter import AdapterTools
 from orderwire.brokers.jainam.adapter import JainamAdapter
+from orderwire.brokers.xts.checklist import first_day
 from orderwire.core import lifecycle
 from orderwire.core.events import EventType
 from orderwire.core.instruments import InstrumentTable
@@ -697,6 +698,21 @@ def test_the_instrument_list_may_want_market_data_keys(sim):
         return here.adapter.tools.instruments.by_symbol("NSE", "SBIN").token
 
     assert sit(sim, story, credentials={**keys, **market}, listen=False) == 3045
+
+
+@pytest.mark.parametrize(("mode", "spoken"), [("sio2", 3), ("sio4_only", 4)])
+def test_the_first_days_list_passes_and_tells_what_is_spoken(sim, mode, spoken):
+    sim.ask("PATCH", "/xts/settings", {"socket_mode": mode})
+
+    async def work():
+        async with adapter_of(JainamAdapter, profile_at(sim.url, credentials=sim.trader())) as (adapter, _):
+            return [finding async for finding in first_day(adapter, seconds=0.5)]
+
+    found = run(work())
+
+    streams = [finding for finding in found if finding.name == "stream"]
+    assert [finding.name for finding in found if not finding.ok] == ["stream"] * (len(streams) - 1)
+    assert f"Engine.IO {spoken}" in streams[-1].detail
 
 
 # --- figures ----------------------------------------------------------------------------------------------

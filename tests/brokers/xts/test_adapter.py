@@ -698,6 +698,7 @@ def test_objects_instead_of_texts_and_unknown_events_are_taken_calmly(instrument
     async def talk(line):
         await welcome(line)
         await line.event("marketStatusUpdate", {"x": 1})
+        await line.event("newsOfTheDay", "x")
         await line.event("order", socket_order, as_text=False)
         await line.stay()
 
@@ -705,6 +706,7 @@ def test_objects_instead_of_texts_and_unknown_events_are_taken_calmly(instrument
 
     assert len(published.of(EventType.ORDER_UPDATE)) == 1
     assert adapter.violations == 0
+    assert adapter.events == {"joined": 1, "marketStatusUpdate": 1, "other": 1, "order": 1}
 
 
 def test_a_dealers_other_clients_are_left_out_and_counted(instruments, socket_order):

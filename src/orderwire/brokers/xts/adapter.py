@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -172,6 +173,8 @@ class XtsAdapter(BrokerAdapter):
         """Handshakes that reached the server and failed since."""
         self.foreign = 0
         """Events of other clients of a dealer's login, left out."""
+        self.events: Counter[str] = Counter()
+        """Events so far, by name; `other` counts the names that xts.md §6.1 does not list."""
         self.opened: Opened | None = None
         """The latest open packet: the server's timers and its own words (xts.md §11, first-day check list)."""
 
@@ -433,6 +436,7 @@ class XtsAdapter(BrokerAdapter):
         return _End(f"the stream cannot be read any more: {error}", how=Ending.MALFORMED)
 
     def _take(self, event: Received, link: _Link) -> _End | None:
+        self.events[event.name if event.name in _EVENTS else "other"] += 1
         if event.name in _LAST_WORDS:
             words = " ".join(str(argument) for argument in event.arguments)[:200]
             if event.name == "logout" or answers.is_dead_token(words):
@@ -731,6 +735,25 @@ class XtsAdapter(BrokerAdapter):
     def _current_token(self) -> str:
         return self.session.secrets.get("token", "") if self.session is not None else ""
 
+
+_EVENTS = frozenset(
+    {
+        "joined",
+        "error",
+        "warning",
+        "success",
+        "order",
+        "trade",
+        "logout",
+        "position",
+        "tradeConversion",
+        "marketStatusUpdate",
+        "exchangeAdapterState",
+        "gttOrder",
+        "gttOrderRejection",
+    }
+)
+"""The events that a login's enums name (xts.md §1.1)."""
 
 _LAST_WORDS = frozenset({"logout", "error", "warning", "message"})
 """Events with a text, in which the end of a session may be told (xts.md §5.1, §6.1)."""
