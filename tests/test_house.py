@@ -15,6 +15,8 @@ SOURCE = ROOT / "src" / "orderwire"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 AIRLOCKS = {"engine.py", "feeds/supervisor.py", "brokers/registry.py", "web/app.py"}
+CARRIERS = {"store/database.py"}
+"""Hands whatever a work raised to the thread that asked for it; nothing is kept from anybody."""
 THREADS = {"engine.py", "feeds/loop.py"}
 BROKERS = re.compile(r"zerodha|jainam|kite|symphony|\bxts\b", re.IGNORECASE)
 NAMES_NO_BROKER = ("core", "feeds", "store", "engine.py", "monitoring", "pilot")
@@ -43,7 +45,9 @@ def test_the_environment_is_read_only_in_config(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_threads_start_only_in_the_engine_and_the_feed_loop(path):
-    started = {"threading.Thread", "Thread", "ThreadPoolExecutor", "futures.ThreadPoolExecutor"} & set(calls(path))
+    started = {"threading.Thread", "Thread", "ThreadPoolExecutor", "futures.ThreadPoolExecutor"} & set(
+        calls(path)
+    )
 
     assert not started or name_of(path) in THREADS
 
@@ -58,7 +62,7 @@ def test_only_an_airlock_catches_everything(path):
         and not any(isinstance(n, ast.Raise) and n.exc is None for n in ast.walk(node))
     ]
 
-    assert not broad or name_of(path) in AIRLOCKS
+    assert not broad or name_of(path) in AIRLOCKS | CARRIERS
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -77,7 +81,8 @@ def test_nothing_mutable_lives_at_module_level(path):
         for node in ast.parse(path.read_text()).body
         if isinstance(node, ast.Assign | ast.AnnAssign)
         and isinstance(node.value, ast.Call)
-        and ast.unparse(node.value.func) in {"list", "dict", "set", "defaultdict", "deque", "Counter", "OrderedDict"}
+        and ast.unparse(node.value.func)
+        in {"list", "dict", "set", "defaultdict", "deque", "Counter", "OrderedDict"}
     ]
 
     assert not mutable
@@ -95,7 +100,9 @@ def test_no_file_names_a_package_index_or_this_machine():
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False
     ).stdout.decode()
     files = [ROOT / name for name in tracked.split("\0") if name]
-    pattern = re.compile(r"https?://[^\s\"']*/simple/|registry\.npm" + r"js\.org|pythonhosted\." + "org|/work/" + "main")
+    pattern = re.compile(
+        r"https?://[^\s\"']*/simple/|registry\.npm" + r"js\.org|pythonhosted\." + "org|/work/" + "main"
+    )
     offenders = [path for path in files if path.is_file() and pattern.search(path.read_text(errors="ignore"))]
 
     assert offenders == []

@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,7 @@ class Service:
         self.clock = clock or SystemClock()
         self.records = open_records(settings, clock=self.clock)
         self.engine = EventEngine(1)
-        self.book = OrderBook(self.records.database, clock=self.clock)
+        self.book = OrderBook(self.records.database, clock=self.clock, broker_now=self._broker_now)
         self.loop = FeedLoop()
         self.fleet = Fleet(
             FleetTools(
@@ -176,6 +176,7 @@ class Service:
         )
         self.desk = Desk(fleet=self.fleet, book=self.book, database=self.records.database, now=self.clock.now)
         self.book.on_verify = self.fleet.hint
+        self.book.on_broken = self._broken
         self.app = create_app(self._services())
         web: Web = self.app.extensions["orderwire"]
         self.realtime = web.realtime
@@ -227,6 +228,15 @@ class Service:
         left = self.engine.stop(timeout=2.0)
         self.records.database.close()
         _log.info("stopped", undelivered=left)
+
+    def _broker_now(self, account: AccountId) -> datetime | None:
+        adapter = self.fleet.find(account)
+        return adapter.broker_now() if adapter is not None else None
+
+    def _broken(self, account: AccountId, reason: str) -> None:
+        """Something of an account could not be kept (it is a dead letter now): its book tells again."""
+        _log.error("not kept", account=account, reason=reason)
+        self.fleet.refresh(account)
 
     def _market_open(self) -> bool:
         return self.settings.market_always_open or in_market_hours(self.clock.now())

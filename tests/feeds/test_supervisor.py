@@ -422,3 +422,16 @@ def test_two_hundred_accounts_dropped_together_connect_at_most_ten_in_a_hundred_
 
     assert max(sum(1 for t in times if start <= t < start + 0.0999) for start in times) == 10
     assert max(sum(1 for t in times if start <= t < start + 0.9999) for start in times) == 50
+
+
+def test_a_stream_message_that_was_left_out_has_the_book_read():
+    async def story(desk):
+        await asyncio.sleep(1)
+        desk.broker.note_violation(ProtocolViolationError("odd"))
+        await asyncio.sleep(1)
+
+    desk = Desk()
+    desk.run(story)
+
+    assert desk.feed.counters.violations == 1
+    assert 1.0 in desk.broker.read_times

@@ -8,6 +8,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import datetime
 from typing import Any, TypeVar
 
+import structlog
 from msgspec.structs import replace
 
 from orderwire.brokers.adapter import BrokerAdapter
@@ -23,11 +24,14 @@ from orderwire.errors import (
     OrderRefusedError,
     PermissionRefusedError,
     SessionExpiredError,
+    StoreError,
 )
 from orderwire.feeds.fleet import Fleet
 from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
-from orderwire.store.submissions import submission_for_key
+from orderwire.store.submissions import AlreadySubmittedError, submission_for_key
+
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -49,8 +53,15 @@ class Desk:
     """Places, modifies and cancels for a user; called from web threads, blocks until the broker answered."""
 
     def __init__(
-        self, *, fleet: Fleet, book: OrderBook, database: Database, now: Callable[[], datetime]
+        self,
+        *,
+        fleet: Fleet,
+        book: OrderBook,
+        database: Database,
+        now: Callable[[], datetime],
+        commit_wait: float = COMMIT_WAIT,
     ) -> None:
+        self._commit_wait = commit_wait
         self._fleet = fleet
         self._book = book
         self._database = database
@@ -69,7 +80,10 @@ class Desk:
             if earlier is not None:
                 return earlier
         self._check(adapter, request)
-        submission = self._write_down(adapter, request, idempotency_key)
+        try:
+            submission = self._write_down(adapter, request, idempotency_key)
+        except AlreadySubmittedError as error:
+            return error.submission
         return self._send(adapter, submission)
 
     def modify(self, account: AccountId, request: ModifyRequest) -> OrderId:
@@ -119,9 +133,11 @@ class Desk:
             created=self._now(),
             idempotency_key=key,
         )
+        written = self._book.submit(submission)
         try:
-            self._book.submit(submission).result(COMMIT_WAIT)
+            written.result(self._commit_wait)
         except FutureTimeoutError as error:
+            written.cancel()
             raise BrokerUnreachableError(
                 "The order could not be written down, so it was not sent. Try again in a moment."
             ) from error
@@ -139,9 +155,22 @@ class Desk:
             decided = self._decided(submission, SubmissionState.UNKNOWN, reason=str(error))
         else:
             decided = self._decided(submission, SubmissionState.ACCEPTED, order_id=order_id)
-        self._book.submit(decided).result(COMMIT_WAIT)
         self._fleet.after_action(submission.account)
+        self._keep(decided)
         return decided
+
+    def _keep(self, decided: Submission) -> None:
+        """Write down what the broker said; where that takes too long the book keeps trying, and the order stands."""
+        try:
+            self._book.submit(decided).result(self._commit_wait)
+        except (FutureTimeoutError, StoreError) as error:
+            _log.warning(
+                "the broker's answer is not written down yet",
+                account=decided.account,
+                submission=decided.id,
+                state=decided.state,
+                error=type(error).__name__,
+            )
 
     def _decided(
         self, submission: Submission, state: SubmissionState, *, order_id: str = "", reason: str = ""

@@ -162,6 +162,11 @@ class Fleet:
             raise NotFoundError(refused.detail if refused else f"There is no account {account}.")
         return feed.adapter
 
+    def find(self, account: AccountId) -> BrokerAdapter | None:
+        """Return the account's adapter, or None."""
+        feed = self._feeds.get(account)
+        return feed.adapter if feed else None
+
     def symbols(self, broker: str, exchange: str) -> list[str]:
         """List the tradable symbols of an exchange at a broker."""
         shelf = self._instruments.get(broker)

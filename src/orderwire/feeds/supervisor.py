@@ -136,6 +136,7 @@ class FeedSupervisor:
             account=self.account, freshness=Freshness.RECONCILING, since=around.clock.now()
         )
         adapter.on_listening = self._on_listening
+        adapter.on_violation = self._on_violation
 
     # --- what others ask -------------------------------------------------------------------------------
 
@@ -328,6 +329,12 @@ class FeedSupervisor:
         self._reconciled = False
         self.request_read()
         self.tick()
+
+    def _on_violation(self, error: ProtocolViolationError) -> None:
+        """The stream left a message out: what it would have told is in the book."""
+        self.counters.violations += 1
+        _log.warning("stream message left out", account=self.account, error=str(error))
+        self.request_read()
 
     async def _airlock(self, what: str, work: Awaitable[None]) -> None:
         """Run a piece of the adapter's work; what it raises is classified, counted and named, never lost."""
