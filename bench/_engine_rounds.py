@@ -14,8 +14,10 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
+from statistics import median
+from typing import Any
 
 import structlog
 from vnpy.event import Event as VnpyEvent
@@ -28,19 +30,22 @@ from orderwire.engine import EventEngine
 OURS, VNPY, RAW = "orderwire", "vn.py", "SimpleQueue"
 ENGINES = {OURS: (EventEngine, Event), VNPY: (VnpyEngine, VnpyEvent)}
 PATIENCE = 60.0
+SPEED_TURNS = 3
+WAIT_TURNS = 20
 SWITCH = 0.0005
 
 Round = dict[str, float]
 
 
 class Count:
-    """A handler that does as little as a handler can, and says when it has been called often enough."""
+    """Counts calls down and says when the last wanted one has come."""
 
     def __init__(self, wanted: int) -> None:
         self.done = threading.Event()
         self._left = wanted
 
     def make(self) -> Callable[[object], None]:
+        """Return the handler, which does as little as a handler can."""
         left, done = self._left, self.done
 
         def count(_event: object) -> None:
@@ -53,15 +58,24 @@ class Count:
 
 
 @contextmanager
-def started(name: str, *handlers: Callable[..., object], interval: float = 1) -> Iterator[object]:
+def started(name: str, *, interval: float = 1) -> Iterator[Any]:
     engine = ENGINES[name][0](interval)
-    for handler in handlers:
-        engine.register("x", handler)
     engine.start()
     try:
         yield engine
     finally:
         engine.stop()
+
+
+@contextmanager
+def handled(engine: Any, *handlers: Callable[..., object]) -> Iterator[None]:
+    for handler in handlers:
+        engine.register("x", handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            engine.unregister("x", handler)
 
 
 def timed(producers: list[Callable[[], None]], done: threading.Event) -> float:
@@ -77,19 +91,19 @@ def timed(producers: list[Callable[[], None]], done: threading.Event) -> float:
     return time.perf_counter() - begun
 
 
-def throughput(name: str, *, events: int, producers: int, handlers: int) -> float:
+def throughput(name: str, engine: Any, *, events: int, producers: int = 1, handlers: int = 1) -> float:
     """Return events per second from the first put to the last handler call."""
     count = Count(events)
     make = ENGINES[name][1]
     idle = [(lambda _event, _n=n: None) for n in range(handlers - 1)]
     data = [object() for _ in range(events // producers)]
-    with started(name, *idle, count.make()) as engine:
 
-        def produce() -> None:
-            put = engine.put
-            for item in data:
-                put(make("x", item))
+    def produce() -> None:
+        put = engine.put
+        for item in data:
+            put(make("x", item))
 
+    with handled(engine, *idle, count.make()):
         return events / timed([produce] * producers, count.done)
 
 
@@ -142,26 +156,38 @@ def bare(*, events: int) -> float:
     return events / timed([produce], done)
 
 
-def latencies(name: str, *, events: int, gap: float) -> list[float]:
-    """Return the seconds from put to handler of events put every `gap` seconds."""
+def latencies(name: str, engine: Any, *, events: int, gap: float) -> list[float]:
+    """Return the seconds from put to handler of events put `gap` seconds apart."""
     clock = time.perf_counter
     seen: list[float] = []
     count = Count(events)
     counting = count.make()
 
-    def handler(event: Event) -> None:
+    def handler(event: Any) -> None:
         seen.append(clock() - event.data)
         counting(event)
 
-    make = ENGINES[name][1]
-    with started(name, handler) as engine:
+    make, put = ENGINES[name][1], engine.put
+    with handled(engine, handler):
         deadline = clock()
         for _ in range(events):
             deadline += gap
             if (rest := deadline - clock()) > 0:
                 time.sleep(rest)
-            engine.put(make("x", clock()))
+            put(make("x", clock()))
         count.done.wait(PATIENCE)
+    return seen
+
+
+def in_turns(
+    engines: dict[str, Any], *, events: int, gap: float, own_switch: bool = False
+) -> dict[str, list[float]]:
+    """Return the latencies of each engine, measured in many short turns, so that disturbances fall on both."""
+    seen: dict[str, list[float]] = {name: [] for name in engines}
+    for turn in range(WAIT_TURNS):
+        for name in turned(tuple(engines), turn):
+            with switch_interval(switch_of(name) if own_switch else sys.getswitchinterval()):
+                seen[name] += latencies(name, engines[name], events=events // WAIT_TURNS, gap=gap)
     return seen
 
 
@@ -198,9 +224,8 @@ def quantile(values: list[float], share: float) -> float:
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
 
 
-def latency_under_load(name: str, *, events: int, gap: float, switch: float) -> float:
-    with switch_interval(switch), busy_thread():
-        return quantile(latencies(name, events=events, gap=gap), 0.99)
+def switch_of(name: str) -> float:
+    return SWITCH if name == OURS else 0.005
 
 
 def bytes_per_event(name: str, *, events: int) -> float:
@@ -243,7 +268,7 @@ def raising(name: str) -> Round:
     called = 0
     finished = threading.Event()
 
-    def handler(event: Event) -> None:
+    def handler(event: Any) -> None:
         nonlocal called
         called += 1
         if event.data == 10:
@@ -252,7 +277,7 @@ def raising(name: str) -> Round:
             finished.set()
 
     make = ENGINES[name][1]
-    with started(name, handler) as engine:
+    with started(name) as engine, handled(engine, handler):
         for n in range(1, 1001):
             engine.put(make("x", n))
         finished.wait(1)
@@ -261,82 +286,100 @@ def raising(name: str) -> Round:
 
 def stopping(name: str, *, events: int = 3000) -> int:
     """Return how many of the events queued when `stop` was called were handled (100 µs each)."""
-    handled = 0
+    done = 0
 
     def handler(_event: object) -> None:
-        nonlocal handled
+        nonlocal done
         until = time.perf_counter() + 1e-4
         while time.perf_counter() < until:
             pass
-        handled += 1
+        done += 1
 
     make = ENGINES[name][1]
-    with started(name, handler) as engine:
-        for n in range(events):
-            engine.put(make("x", n))
-    return handled
+    engine = ENGINES[name][0](1)
+    engine.register("x", handler)
+    engine.start()
+    for n in range(events):
+        engine.put(make("x", n))
+    engine.stop()
+    return done
 
 
-def alternate(number: int, names: tuple[str, ...], measure: Callable[[str], float]) -> Round:
-    """Measure each name once, beginning with another one each round."""
-    order = names[number % len(names) :] + names[: number % len(names)]
-    return {name: measure(name) for name in order}
+def turned(names: tuple[str, ...], number: int) -> tuple[str, ...]:
+    """Return the names beginning with another one each round."""
+    return names[number % len(names) :] + names[: number % len(names)]
+
+
+def in_the_middle(names: tuple[str, ...], measure: Callable[[str], float]) -> Round:
+    """Measure each name in several turns and return the median of each."""
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(SPEED_TURNS):
+        for name in turned(names, turn):
+            found[name].append(measure(name))
+    return {name: median(values) for name, values in found.items()}
+
+
+def each(names: tuple[str, ...], measure: Callable[[str], float]) -> Round:
+    return {name: measure(name) for name in names}
+
+
+def at(share: float, seen: dict[str, list[float]]) -> Round:
+    return {name: quantile(values, share) for name, values in seen.items()}
 
 
 def one_round(number: int, *, scale: float) -> dict[str, Round]:
-    both = (OURS, VNPY)
-    events = int(100_000 * scale)
-
-    def single(name: str) -> float:
-        if name == RAW:
-            return raw(events=events, stamped=True)
-        return throughput(name, events=events, producers=1, handlers=1)
-
-    def many(name: str) -> float:
-        return throughput(name, events=events // 4 * 4, producers=4, handlers=5)
-
-    def switch_of(name: str) -> float:
-        return SWITCH if name == OURS else 0.005
-
-    thousand: dict[str, list[float]] = {}
-
-    def at_1k(name: str) -> float:
-        thousand[name] = latencies(name, events=int(1000 * scale), gap=1e-3)
-        return quantile(thousand[name], 0.5)
-
+    both = turned((OURS, VNPY), number)
     result = {
-        "throughput": alternate(number, (*both, RAW), single),
-        "fan": alternate(number, both, many),
-        "p50_1k": alternate(number, both, at_1k),
-        "p50_10k": alternate(
-            number, both, lambda name: quantile(latencies(name, events=int(5000 * scale), gap=1e-4), 0.5)
-        ),
-        "p99_idle": alternate(
-            number, both, lambda name: quantile(latencies(name, events=int(400 * scale), gap=3e-3), 0.99)
-        ),
-        "p99_busy": alternate(
-            number,
-            both,
-            lambda name: latency_under_load(name, events=int(200 * scale), gap=5e-3, switch=switch_of(name)),
-        ),
-        "bytes": alternate(number, both, lambda name: bytes_per_event(name, events=int(50_000 * scale))),
-        "info": {
-            "unstamped": raw(events=events, stamped=False),
-            "bare": bare(events=events),
-            "fast_switch": fast_switch(events),
-            "lock_bell": lock_bell(events),
-            "lock_bell_p50": lock_bell_p50(int(1000 * scale)),
-        },
-        "cdf_" + OURS: dict(spread(thousand[OURS])),
-        "cdf_" + VNPY: dict(spread(thousand[VNPY])),
+        "bytes": each(both, lambda name: bytes_per_event(name, events=int(50_000 * scale))),
+        **speeds(number, both, events=int(100_000 * scale)),
+        **waits(both, scale=scale),
     }
     if number < 3:
-        result["drift"] = alternate(
-            number, both, lambda name: drift(name, ticks=100, interval=0.05, switch=switch_of(name))
+        result["drift"] = each(
+            both, lambda name: drift(name, ticks=100, interval=0.05, switch=switch_of(name))
         )
-        result["stop"] = alternate(number, both, stopping)
+        result["stop"] = each(both, stopping)
         result["raise"] = {f"{name} {key}": value for name in both for key, value in raising(name).items()}
     return result
+
+
+def speeds(number: int, both: tuple[str, ...], *, events: int) -> dict[str, Round]:
+    with ExitStack() as stack:
+        engines = {name: stack.enter_context(started(name)) for name in both}
+
+        def single(name: str) -> float:
+            return (
+                raw(events=events, stamped=True)
+                if name == RAW
+                else throughput(name, engines[name], events=events)
+            )
+
+        def many(name: str) -> float:
+            return throughput(name, engines[name], events=events // 4 * 4, producers=4, handlers=5)
+
+        return {
+            "throughput": in_the_middle(turned((*both, RAW), number), single),
+            "fan": in_the_middle(both, many),
+            "info": aside(engines[OURS], events=events),
+        }
+
+
+def waits(both: tuple[str, ...], *, scale: float) -> dict[str, Round]:
+    with ExitStack() as stack:
+        engines = {name: stack.enter_context(started(name)) for name in both}
+        thousand = in_turns(engines, events=int(1000 * scale), gap=1e-3)
+        ten = in_turns(engines, events=int(5000 * scale), gap=1e-4)
+        idle = in_turns(engines, events=int(600 * scale), gap=3e-3)
+        with busy_thread():
+            busy = in_turns(engines, events=int(300 * scale), gap=5e-3, own_switch=True)
+        return {
+            "p50_1k": at(0.5, thousand),
+            "p50_10k": at(0.5, ten),
+            "p99_idle": at(0.99, idle),
+            "p99_busy": at(0.99, busy),
+            "cdf_" + OURS: dict(spread(thousand[OURS])),
+            "cdf_" + VNPY: dict(spread(thousand[VNPY])),
+        }
 
 
 def spread(values: list[float]) -> Iterator[tuple[str, float]]:
@@ -344,9 +387,20 @@ def spread(values: list[float]) -> Iterator[tuple[str, float]]:
         yield str(percent), quantile(values, percent / 100)
 
 
-def fast_switch(events: int) -> float:
+def aside(engine: EventEngine, *, events: int) -> Round:
+    """Return what has no gate: bare queues, the service's switch interval, and life without eventfd."""
     with switch_interval(SWITCH):
-        return throughput(OURS, events=events, producers=1, handlers=1)
+        fast = throughput(OURS, engine, events=events)
+    with without_eventfd(), started(OURS) as other:
+        slow = throughput(OURS, other, events=events)
+        p50 = quantile(latencies(OURS, other, events=events // 200, gap=1e-3), 0.5)
+    return {
+        "unstamped": raw(events=events, stamped=False),
+        "bare": bare(events=events),
+        "fast_switch": fast,
+        "lock_bell": slow,
+        "lock_bell_p50": p50,
+    }
 
 
 @contextmanager
@@ -357,16 +411,6 @@ def without_eventfd() -> Iterator[None]:
         yield
     finally:
         engine_module._make_bell = make  # noqa: SLF001 - same
-
-
-def lock_bell(events: int) -> float:
-    with without_eventfd():
-        return throughput(OURS, events=events, producers=1, handlers=1)
-
-
-def lock_bell_p50(events: int) -> float:
-    with without_eventfd():
-        return quantile(latencies(OURS, events=events, gap=1e-3), 0.5)
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
     python bench/engine.py            nine alternated rounds on every Python of 3.11, 3.12, 3.13 that is here
     python bench/engine.py --quick    three short rounds, nothing written
 
-Every figure is the median of per-round ratios, each round measuring all engines one after the other in turned
-order, in one process. Writes docs/reference/engine.json and engine.png. What is measured how is in
+Every figure is the median of per-round ratios, all in one process. Within a round the engines take turns, three for
+speeds (the median counts) and twenty for latencies, so that what else the machine does falls on all of them. Writes docs/reference/engine.json and engine.png. What is measured how is in
 _engine_rounds.py.
 """
 
@@ -265,7 +265,7 @@ def main() -> int:
             "measured": datetime.now(UTC).isoformat(timespec="seconds"),
             "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
             "rounds": rounds,
-            "method": "medians of per-round ratios, engines alternated in one process; bench/_engine_rounds.py",
+            "method": "medians of per-round ratios, engines in turns in one process; bench/_engine_rounds.py",
             "pythons": report,
         }
         (options.out / "engine.json").write_text(json.dumps(told, indent=1) + "\n")
