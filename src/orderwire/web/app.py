@@ -1,0 +1,352 @@
+"""Assembles the web: pages, JSON calls, the live stream, and the airlock that no request's fault gets through."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from threading import Lock
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import structlog
+from flask import Flask, Response, jsonify, render_template, request
+from flask.typing import ResponseReturnValue
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+from flask_login import current_user
+from flask_socketio import ConnectionRefusedError as StreamRefusedError
+from flask_socketio import SocketIO
+from flask_talisman import Talisman
+from flask_wtf.csrf import CSRFProtect
+from sqlalchemy import text
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from orderwire.brokers.registry import BrokerRegistry
+from orderwire.clock import Clock
+from orderwire.config import Settings
+from orderwire.core.lifecycle import OrderChange
+from orderwire.core.orders import AccountId
+from orderwire.engine import EventEngine
+from orderwire.errors import (
+    BrokerUnreachableError,
+    ConfigurationError,
+    InvalidRequestError,
+    NotFoundError,
+    OrderRefusedError,
+    OrderwireError,
+    PermissionRefusedError,
+    ProtocolViolationError,
+    RateLimitedError,
+    SessionExpiredError,
+    StoreError,
+)
+from orderwire.feeds.desk import Desk
+from orderwire.feeds.fleet import Fleet
+from orderwire.store import outbox
+from orderwire.store.accounts import Accounts
+from orderwire.store.book import OrderBook
+from orderwire.store.database import Database
+from orderwire.store.users import Users
+from orderwire.web.assets import Assets, load_assets
+from orderwire.web.auth import Doors, session_id, wants_json
+from orderwire.web.mine import ids, my_accounts
+from orderwire.web.outbox import Cursor
+from orderwire.web.pages import Pages
+from orderwire.web.payloads import Json, milliseconds
+from orderwire.web.postbacks import Postbacks
+from orderwire.web.realtime import Log, Reader, Realtime
+from orderwire.web.sessions import StoredSessions, web_key
+from orderwire.web.ui import PageCalls
+
+_log = structlog.get_logger(__name__)
+
+MOST_REQUEST_BYTES: Final = 65_536
+SESSION_HOURS: Final = 24
+
+PING_EVERY: Final = 5
+PING_WAIT: Final = 5
+"""Seconds. A page learns within ten that its connection is dead, and says so."""
+
+CSP: Final = MappingProxyType(
+    {
+        "default-src": "'self'",
+        "img-src": "'self' data:",
+        "object-src": "'none'",
+        "base-uri": "'none'",
+        "frame-ancestors": "'none'",
+    }
+)
+
+_STATUS: Final[tuple[tuple[type[OrderwireError], int], ...]] = (
+    (InvalidRequestError, 400),
+    (NotFoundError, 404),
+    (SessionExpiredError, 409),
+    (PermissionRefusedError, 409),
+    (OrderRefusedError, 422),
+    (RateLimitedError, 429),
+    (BrokerUnreachableError, 503),
+    (StoreError, 503),
+    (ProtocolViolationError, 502),
+    (ConfigurationError, 503),
+)
+"""What our own errors mean to a caller; the first match counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the web works with; all of it is made and started by `service.py`."""
+
+    settings: Settings
+    clock: Clock
+    engine: EventEngine
+    database: Database
+    book: OrderBook
+    fleet: Fleet
+    desk: Desk
+    users: Users
+    accounts: Accounts
+    brokers: BrokerRegistry
+
+
+@dataclass(slots=True)
+class Faults:
+    """What got as far as the airlock, by name. Any thread."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    _lock: Lock = field(default_factory=Lock)  # guards `counts`
+
+    def count(self, error: BaseException) -> str:
+        """Count a fault and return the number under which it is logged."""
+        number = secrets.token_hex(4)
+        with self._lock:
+            self.counts[type(error).__name__] += 1
+        _log.error("fault in the web", fault=number, error=type(error).__name__, exc_info=error)
+        return number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Web:
+    """The parts of the web that others reach: `app.extensions["orderwire"]`."""
+
+    realtime: Realtime
+    socketio: SocketIO
+    faults: Faults
+    assets: Assets
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredLog:
+    """The stream's log, read from the database."""
+
+    database: Database
+
+    def snapshot(self, account: AccountId) -> outbox.Snapshot:
+        return outbox.snapshot(self.database, account)
+
+    def changes_since(self, account: AccountId, cursor: Cursor, *, most: int) -> list[OrderChange] | None:
+        return outbox.changes_since(
+            self.database, account, epoch=cursor.epoch, sequence=cursor.sequence, most=most
+        )
+
+
+def create_app(services: Services, *, assets: Assets | None = None, log: Log | None = None) -> Flask:
+    """Build the web application. Raises ConfigurationError when the pages are not built.
+
+    `log` is where the stream reads snapshots and what was missed; by default the database's outbox.
+    The Socket.IO server is `app.extensions["socketio"]`, the live stream `app.extensions["orderwire"].realtime`;
+    it is registered with the engine here.
+    """
+    built = assets or load_assets()
+    app = Flask(__name__, static_folder="static", template_folder="templates")
+    _configure(app, services)
+    limiter = Limiter(get_remote_address, app=app, storage_uri="memory://")
+    csrf = CSRFProtect(app)
+    socketio = _socketio(app, services.settings)
+    realtime = Realtime(
+        socketio,
+        log=log or _StoredLog(services.database),
+        feeds=services.fleet.statuses,
+        clock=services.clock,
+        version=built.version,
+    )
+    faults = Faults()
+    app.extensions["orderwire"] = Web(realtime=realtime, socketio=socketio, faults=faults, assets=built)
+    _attach_rooms(app, services, realtime=realtime, limiter=limiter, csrf=csrf)
+    _attach_stream(socketio, services, realtime)
+    _attach_templates(app, built)
+    _attach_airlock(app, faults)
+    _trust_proxies(app, services.settings.trusted_proxies)
+    realtime.attach(services.engine)
+    return app
+
+
+def origins(settings: Settings) -> list[str]:
+    """Return the web origins whose pages may open the stream: our own, and those the operator named."""
+    own = urlsplit(settings.url)
+    names = [own.hostname or ""]
+    if names[0] in {"127.0.0.1", "localhost", "::1"}:
+        names = ["127.0.0.1", "localhost", "[::1]"]
+    port = f":{own.port}" if own.port else ""
+    return [f"{own.scheme}://{name}{port}" for name in names] + list(settings.allowed_origins)
+
+
+def _configure(app: Flask, services: Services) -> None:
+    https = services.settings.url.startswith("https://")
+    app.config.update(
+        SECRET_KEY=web_key(services.settings.data_dir),
+        MAX_CONTENT_LENGTH=MOST_REQUEST_BYTES,
+        PERMANENT_SESSION_LIFETIME=timedelta(hours=SESSION_HOURS),
+        SESSION_COOKIE_NAME="orderwire",
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_REFRESH_EACH_REQUEST=False,
+        SEND_FILE_MAX_AGE_DEFAULT=timedelta(days=365),
+        WTF_CSRF_TIME_LIMIT=None,
+        RATELIMIT_HEADERS_ENABLED=True,
+    )
+    app.session_interface = StoredSessions(app, users=services.users, clock=services.clock)
+    Talisman(
+        app,
+        content_security_policy=dict(CSP),
+        force_https=https,
+        strict_transport_security=https,
+        session_cookie_secure=https,
+        referrer_policy="same-origin",
+    )
+    app.after_request(_keep_private)
+
+
+def _keep_private(response: Response) -> Response:
+    """Nothing but built files may be kept by a browser or a proxy."""
+    if not request.path.startswith("/static/"):
+        response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _socketio(app: Flask, settings: Settings) -> SocketIO:
+    return SocketIO(
+        app,
+        async_mode="threading",
+        json=Json,
+        cors_allowed_origins=origins(settings),
+        manage_session=False,
+        async_handlers=False,  # a client's requests are answered in order, on its own thread
+        ping_interval=PING_EVERY,
+        ping_timeout=PING_WAIT,
+        max_http_buffer_size=MOST_REQUEST_BYTES,
+        serve_client=False,
+    )
+
+
+def _attach_rooms(
+    app: Flask, services: Services, *, realtime: Realtime, limiter: Limiter, csrf: CSRFProtect
+) -> None:
+    Doors(services.users, realtime).attach(app, limiter)
+    pages = Pages(
+        accounts=services.accounts, brokers=services.brokers, fleet=services.fleet, realtime=realtime
+    )
+    pages.attach(app, limiter)
+    calls = PageCalls(
+        accounts=services.accounts, database=services.database, desk=services.desk, fleet=services.fleet
+    )
+    calls.attach(app, limiter)
+    postbacks = Postbacks(
+        accounts=services.accounts,
+        brokers=services.brokers,
+        database=services.database,
+        engine=services.engine,
+        book=services.book,
+        fleet=services.fleet,
+        clock=services.clock,
+    )
+    postbacks.attach(app, limiter=limiter, csrf=csrf)
+
+    def healthz() -> ResponseReturnValue:
+        with services.database.read() as connection:
+            connection.execute(text("SELECT 1"))
+        return jsonify(status="ok")
+
+    app.add_url_rule("/healthz", "healthz", healthz)
+
+
+def _attach_stream(socketio: SocketIO, services: Services, realtime: Realtime) -> None:
+    """Let clients in. Only `connect` has Flask's request around it: the rest needs neither session nor user."""
+
+    def connect(auth: Any = None) -> None:
+        reader = _reader(services, auth)
+        if reader is None:
+            raise StreamRefusedError("login")
+        realtime.connect(request.sid, reader)  # type: ignore[attr-defined]  # added by Flask-SocketIO
+
+    def disconnect(sid: str, *_: Any) -> None:
+        realtime.disconnect(sid)
+
+    def follow(sid: str, asked: Any = None, *_: Any) -> dict[str, Any]:
+        return realtime.follow(sid, asked)
+
+    def clock(_sid: str, *_: Any) -> dict[str, float]:
+        return {"t1": services.clock.time_ns() / 1e6}
+
+    socketio.on_event("connect", connect)
+    for name, handler in (("disconnect", disconnect), ("follow", follow), ("clock", clock)):
+        socketio.server.on(name, handler)
+
+
+def _reader(services: Services, auth: Any) -> Reader | None:
+    """Say who a connecting client is: by API key when it gives one, else by the browser's session."""
+    key = auth.get("apikey") if isinstance(auth, Mapping) else None
+    if isinstance(key, str):
+        known = services.users.key(key)
+        if known is None:
+            return None
+        return Reader(user=known.owner, accounts=ids(services.accounts.of_owner(known.owner)))
+    if not current_user.is_authenticated:
+        return None
+    mine = ids(my_accounts(services.accounts))
+    return Reader(user=current_user.name, accounts=mine, session=session_id())
+
+
+def _attach_templates(app: Flask, assets: Assets) -> None:
+    def asset(name: str) -> str:
+        return f"{app.static_url_path}/{assets.path(name)}"
+
+    app.jinja_env.globals.update(asset=asset, build_version=assets.version)
+    app.jinja_env.filters["milliseconds"] = milliseconds
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+
+
+def _attach_airlock(app: Flask, faults: Faults) -> None:
+    def refuse(error: Exception) -> ResponseReturnValue:
+        if isinstance(error, HTTPException):
+            return _said(error.description or error.name, error.code or 500, headers=error)
+        if isinstance(error, OrderwireError):
+            code = next((code for kind, code in _STATUS if isinstance(error, kind)), 503)
+            problems = error.problems if isinstance(error, InvalidRequestError) else {}
+            return _said(str(error), code, problems=problems)
+        number = faults.count(error)
+        return _said(f"Something went wrong here. Please quote fault {number}.", 500)
+
+    app.register_error_handler(Exception, refuse)
+
+
+def _said(
+    message: str,
+    code: int,
+    *,
+    problems: Mapping[str, str] = MappingProxyType({}),
+    headers: HTTPException | None = None,
+) -> ResponseReturnValue:
+    if headers is not None and headers.response is not None:
+        return headers.response
+    if wants_json():
+        return jsonify(status="error", message=message, problems=dict(problems)), code
+    return render_template("error.html", message=message, code=code), code
+
+
+def _trust_proxies(app: Flask, hops: int) -> None:
+    if hops:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

@@ -1,0 +1,142 @@
+"""Logging in and out, and who is asking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from flask import (
+    Blueprint,
+    Flask,
+    abort,
+    flash,
+    jsonify,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+)
+from flask.typing import ResponseReturnValue
+from flask_limiter import Limiter
+from flask_login import LoginManager, current_user, login_required, login_user, logout_user
+
+from orderwire.errors import NotFoundError
+from orderwire.store.users import Role, User, Users
+from orderwire.web.forms import safe_target
+from orderwire.web.realtime import Realtime
+
+_log = structlog.get_logger(__name__)
+
+LOGIN_LIMIT = "10 per minute; 60 per hour"
+"""Tries per address; the password check costs 50 ms besides."""
+
+_WRONG = "User name or password is wrong."
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """The user of this request, as Flask-Login wants it."""
+
+    user: User
+
+    is_authenticated = True
+    is_active = True
+    is_anonymous = False
+
+    def get_id(self) -> str:
+        """Return what the session keeps."""
+        return self.user.name
+
+    @property
+    def name(self) -> str:
+        return self.user.name
+
+    @property
+    def role(self) -> Role:
+        return self.user.role
+
+
+class Doors:
+    """The login page, logging out, and who a session belongs to."""
+
+    def __init__(self, users: Users, realtime: Realtime) -> None:
+        self._users = users
+        self._realtime = realtime
+
+    def attach(self, app: Flask, limiter: Limiter) -> None:
+        """Register the routes, and tell Flask-Login how to find users."""
+        manager = LoginManager(app)
+        manager.user_loader(self.find)
+        manager.unauthorized_handler(_send_to_login)
+        routes = Blueprint("auth", __name__)
+        login = limiter.limit(LOGIN_LIMIT, methods=["POST"])(self.login)
+        routes.add_url_rule("/login", "login", login, methods=["GET", "POST"])
+        routes.add_url_rule("/logout", "logout", login_required(self.logout), methods=["POST"])
+        app.register_blueprint(routes)
+
+    def find(self, name: str) -> LoggedIn | None:
+        """Return the user of a session, None when it may not be used any more."""
+        try:
+            user = self._users.get(name)
+        except NotFoundError:
+            return None
+        return None if user.disabled else LoggedIn(user)
+
+    def login(self) -> ResponseReturnValue:
+        """Show the form; on POST let the user in and go where they were."""
+        target = safe_target(request.values.get("next"))
+        if current_user.is_authenticated:
+            return redirect(target)
+        if request.method == "GET":
+            return render_template("login.html", target=target, name="")
+        name = request.form.get("name", "")[:64].strip().lower()
+        user = self._users.check(name, request.form.get("password", "")[:1024])
+        if user is None:
+            _log.warning("login refused", address=request.remote_addr)
+            return render_template("login.html", target=target, name=name, problem=_WRONG), 401
+        _enter(user)
+        return redirect(target)
+
+    def logout(self) -> ResponseReturnValue:
+        """End this session and its live stream."""
+        self._realtime.cut(user=current_user.name, session=session_id())
+        logout_user()
+        session.clear()
+        flash("You are logged out.")
+        return redirect(url_for("auth.login"))
+
+
+def session_id() -> str:
+    """Return the id of this request's web session, under which the stream knows it."""
+    return str(getattr(session, "sid", ""))
+
+
+def need_role(role: Role) -> None:
+    """Refuse the request unless the user has at least this role."""
+    if not current_user.role.may(role):
+        abort(403)
+
+
+def wants_json() -> bool:
+    """Whether a program or script asks, not a person following a link."""
+    return request.path.startswith("/ui/") or request.accept_mimetypes.best == "application/json"
+
+
+def _enter(user: User) -> None:
+    _app_sessions().regenerate(session)
+    session.permanent = True
+    login_user(LoggedIn(user))
+
+
+def _app_sessions() -> Any:
+    from flask import current_app  # noqa: PLC0415
+
+    return current_app.session_interface
+
+
+def _send_to_login() -> ResponseReturnValue:
+    if wants_json():
+        return jsonify(status="error", message="Log in first: the session has ended."), 401
+    return redirect(url_for("auth.login", next=request.full_path.rstrip("?")))
