@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 from itertools import count
 from statistics import quantiles
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
-from orderwire.brokers.adapter import AdapterTools
+from orderwire.brokers.adapter import AccountProfile
 from orderwire.brokers.jainam.adapter import JainamAdapter
 from orderwire.brokers.xts.checklist import first_day
 from orderwire.core import lifecycle
 from orderwire.core.events import EventType
 from orderwire.core.instruments import InstrumentTable
-from orderwire.core.orders import ModifyRequest, OrderId, OrderRequest, OrderStatus, Overlay
+from orderwire.core.orders import AccountId, ModifyRequest, OrderId, OrderRequest, OrderStatus, Overlay
 from orderwire.errors import (
     BrokerUnreachableError,
     OrderRefusedError,
@@ -154,9 +157,7 @@ async def seat(sim, *, credentials=None, addresses=None, listen=True, **profile)
     async with adapter_of(JainamAdapter, placed) as (adapter, published):
         adapter.session = await adapter.login({})
         table = InstrumentTable(await adapter.instruments_of_the_day())
-        adapter.tools = AdapterTools(
-            http=adapter.tools.http, instruments=table, clock=adapter.tools.clock, publisher=published
-        )
+        adapter.tools = replace(adapter.tools, instruments=table)
         here = Seat(adapter, published, sim)
         if not listen:
             yield here
@@ -735,3 +736,60 @@ def test_the_push_arrives_soon_after_the_placement(sim):
         f"\nplaced to FILLED received: p50 {cuts[9] * 1000:.0f} ms, p95 {cuts[18] * 1000:.0f} ms, 40 orders"
     )
     assert cuts[18] < 0.5
+
+
+# --- a real account ---------------------------------------------------------------------------------------
+
+LIVE = {
+    name: json.loads(os.environ.get(f"ORDERWIRE_LIVE_XTS_{name.upper()}", "null"))
+    for name in ("credentials", "addresses", "allow_plaintext", "order")
+}
+
+if LIVE["credentials"]:  # docs/brokers/jainam.md; nothing is skipped where there is no account
+
+    @asynccontextmanager
+    async def live():
+        profile = AccountProfile(
+            account=AccountId("live"),
+            credentials=LIVE["credentials"],
+            addresses=LIVE["addresses"] or {},
+            allow_plaintext=bool(LIVE["allow_plaintext"]),
+        )
+        async with adapter_of(JainamAdapter, profile) as (adapter, published):
+            yield adapter, published
+
+    def test_a_real_account_answers_the_first_days_list():
+        async def work():
+            async with live() as (adapter, _):
+                return [finding async for finding in first_day(adapter, seconds=10)]
+
+        found = run(work())
+
+        for finding in found:
+            print(f"\n{'ok' if finding.ok else 'NOT'} {finding.name}: {finding.detail}")
+        assert all(finding.ok for finding in found if finding.name != "stream")
+        assert any(finding.ok for finding in found if finding.name == "stream")
+
+
+if (
+    LIVE["credentials"] and LIVE["order"]
+):  # an OrderRequest as JSON, far from the market; placed and cancelled
+
+    def test_a_real_order_is_followed_to_its_cancellation():
+        request = msgspec.convert(LIVE["order"], OrderRequest, strict=False)
+
+        async def work():
+            async with live() as (adapter, published):
+                adapter.session = await adapter.login({})
+                table = InstrumentTable(await adapter.instruments_of_the_day())
+                adapter.tools = replace(adapter.tools, instruments=table)
+                async with listening(adapter):
+                    await until(lambda: adapter.listening, seconds=15)
+                    here = Seat(adapter, published, sim=None)
+                    order_id = await adapter.place_order(request)
+                    await here.status(order_id, OrderStatus.OPEN)
+                    await adapter.cancel_order(order_id)
+                    await here.status(order_id, OrderStatus.CANCELLED)
+                    return (await here.settled())[order_id]
+
+        assert run(work()).status is OrderStatus.CANCELLED

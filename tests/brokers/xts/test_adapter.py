@@ -7,7 +7,8 @@ import logging
 import time
 import traceback
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,6 +115,7 @@ def make(**profile):
         ({"addresses": {"base": "https://h", "revision": "5"}}, "revision"),
         ({"addresses": {"base": "https://h", "transport": "pigeon"}}, "transport"),
         ({"credentials": {"app_key": "k", "secret_key": "s", "login_kind": "king"}}, "login_kind"),
+        ({"credentials": {"app_key": "k", "secret_key": "s", "login_kind": "dealer"}}, "client_id"),
     ],
 )
 def test_a_profile_that_cannot_work_is_refused_at_once(profile, said):
@@ -409,6 +411,25 @@ def test_a_failed_read_says_whose_fault_it_is(instruments, reply, expected):
         ask(instruments, {("GET", "/interactive/orders"): reply}, lambda adapter: adapter.order_book())
 
 
+def test_a_book_belongs_to_the_day_on_which_it_was_asked_for(instruments, rest_order):
+    class Clock(SystemClock):
+        """Six o'clock strikes while the book is on its way."""
+
+        def __init__(self):
+            self.moments = [datetime(2026, 8, 18, 0, 29, 59, tzinfo=UTC)]
+
+        def now(self):
+            return self.moments.pop() if self.moments else datetime(2026, 8, 18, 0, 30, tzinfo=UTC)
+
+    async def call(adapter):
+        adapter.tools = replace(adapter.tools, clock=Clock())
+        return await adapter.order_book()
+
+    (update,), _ = ask(instruments, {("GET", "/interactive/orders"): success([rest_order])}, call)
+
+    assert update.trading_date == date(2026, 8, 17)
+
+
 def test_a_call_that_a_new_login_overtook_is_not_the_end_of_that_login(instruments):
     async def story():
         host = ScriptedXts(answers={("GET", "/interactive/orders"): error("e-session-0005", "replaced")})
@@ -550,12 +571,16 @@ MARKET = "/apibinarymarketdata"
 
 def test_the_instrument_list_is_loaded_without_a_token(instruments):
     replies = {
-        ("POST", f"{MARKET}/instruments/master"): success((DATA / "master.txt").read_text()),
+        ("POST", f"{MARKET}/instruments/master"): success((DATA / "master.txt").read_text() + "damaged"),
         ("GET", f"{MARKET}/instruments/indexlist"): success({"indexList": ["NIFTY 50_26000"]}),
     }
 
-    found, asked = ask(instruments, replies, lambda adapter: adapter.instruments_of_the_day())
+    async def call(adapter):
+        return await adapter.instruments_of_the_day(), adapter.master_count
 
+    (found, counted), asked = ask(instruments, replies, call)
+
+    assert (counted.skipped, counted.rejected) == ({"spread": 1, "spot": 1}, {"too few columns": 1})
     assert {("NSE", "SBIN"), ("NFO", "NIFTY25AUG2624400CE"), ("NSE_INDEX", "NIFTY")} <= {
         (instrument.exchange, instrument.symbol) for instrument in found
     }

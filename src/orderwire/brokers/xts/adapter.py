@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar, NoReturn, TypeVar
 from urllib.parse import urlencode
@@ -175,6 +175,8 @@ class XtsAdapter(BrokerAdapter):
         """Events of other clients of a dealer's login, left out."""
         self.events: Counter[str] = Counter()
         """Events so far, by name; `other` counts the names that xts.md §6.1 does not list."""
+        self.master_count = master.MasterCount()
+        """What became of the rows of the latest instrument master that are no instruments."""
         self.opened: Opened | None = None
         """The latest open packet: the server's timers and its own words (xts.md §11, first-day check list)."""
 
@@ -185,6 +187,8 @@ class XtsAdapter(BrokerAdapter):
                 raise ConfigurationError(f"{self.title} account {self.profile.account} has no {field.name}")
             if field.choices and value and value not in field.choices:
                 raise ConfigurationError(f"{field.name} is {' | '.join(field.choices)}, not {value!r}")
+        if self._credential("login_kind") == "dealer":
+            self._clients_of(investor=False)
         for name in ("base", "market_base", "hostlookup"):
             if self._addresses[name]:
                 self._check_address(self._addresses[name])
@@ -270,34 +274,36 @@ class XtsAdapter(BrokerAdapter):
         return await self._order_call("DELETE", purpose="cancel", query=query)
 
     async def order_book(self) -> Sequence[OrderUpdate]:
+        reading = self._reading(Channel.REST)
         result = await self._read(self._book("orders"), purpose="order_book", bucket="books")
-        return self._rows(messages.list_rows(result), messages.order_update, Channel.REST)
+        return self._rows(messages.list_rows(result), messages.order_update, reading)
 
     async def order_history(self, order_id: OrderId) -> Sequence[OrderUpdate]:
         """Read one order's states. Raises BrokerUnreachableError while XTS does not have them yet (xts.md §1.6)."""
+        reading = self._reading(Channel.HISTORY)
         result = await self._read(
             "/orders",
             purpose="order_history",
             bucket="books",
             query={"appOrderID": str(messages.app_order_id(order_id))},
         )
-        rows = self._owned(messages.list_rows(result))
-        reading = self._reading(Channel.HISTORY)
+        rows, read = self._owned(messages.list_rows(result)), self._received(reading)
         return [
-            messages.order_update(row, reading, raw=raw, history_index=index)
+            messages.order_update(row, read, raw=raw, history_index=index)
             for index, (row, raw) in enumerate(rows)
         ]
 
     async def trade_book(self) -> Sequence[Trade]:
+        reading = self._reading(Channel.REST)
         result = await self._read(self._book("trades"), purpose="trade_book", bucket="trades")
-        return self._rows(messages.list_rows(result), messages.trade, Channel.REST)
+        return self._rows(messages.list_rows(result), messages.trade, reading)
 
     async def positions(self) -> Sequence[Position]:
-        query = {"dayOrNet": "NetWise"}
+        reading, query = self._reading(Channel.REST), {"dayOrNet": "NetWise"}
         result = await self._read(
             self._book("positions"), purpose="positions", bucket="positions", query=query
         )
-        return self._rows(messages.position_rows(result), messages.position, Channel.REST)
+        return self._rows(messages.position_rows(result), messages.position, reading)
 
     async def holdings(self) -> Sequence[Holding]:
         result = await self._read("/portfolio/holdings", purpose="holdings", bucket="holdings")
@@ -315,7 +321,7 @@ class XtsAdapter(BrokerAdapter):
         names = [name.strip() for name in self._addresses["segments"].split(",") if name.strip()]
         body = {"exchangeSegmentList": names}
         result = await self._market("POST", "/instruments/master", body=body)
-        count = master.MasterCount()
+        self.master_count = count = master.MasterCount()
         found = await asyncio.to_thread(
             lambda: list(master.read_master(master.master_rows(result), broker=self.name, count=count))
         )
@@ -659,14 +665,18 @@ class XtsAdapter(BrokerAdapter):
     def _joined_address(self, base: str, path: str) -> str:
         return f"{self._addresses[base].rstrip('/')}/{self._addresses[path].strip('/')}".rstrip("/")
 
-    def _rows(self, rows: Sequence[bytes], parse: Callable[..., _T], channel: Channel) -> list[_T]:
-        reading = self._reading(channel)
-        return [parse(row, reading, raw=raw) for row, raw in self._owned(rows)]
+    def _rows(self, rows: Sequence[bytes], parse: Callable[..., _T], reading: Reading) -> list[_T]:
+        read = self._received(reading)
+        return [parse(row, read, raw=raw) for row, raw in self._owned(rows)]
 
     def _owned(self, rows: Sequence[bytes]) -> list[tuple[messages.Row, bytes]]:
         clients = self._clients()
         read = ((messages.read_row(raw), raw) for raw in rows)
         return [(row, raw) for row, raw in read if clients.owns(messages.client_of(row))]
+
+    def _received(self, reading: Reading) -> Reading:
+        """The book belongs to the day on which it was asked for, and arrived now."""
+        return replace(reading, received_ns=self.tools.clock.time_ns())
 
     def _reading(self, channel: Channel) -> Reading:
         clock = self.tools.clock
