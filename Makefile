@@ -12,8 +12,6 @@ COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --g
 TEST ?= tests
 SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' 2>/dev/null)
 
-export PYTHONWARNINGS ?= default
-
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-browser check lint types walls setup setup-dev pages peers format lock \
   screenshots bench-engine soak clean
@@ -38,8 +36,8 @@ check: lint types walls ## Lint, types and import contracts
 lint: setup-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-types: setup-dev
-	@$(BIN)/mypy
+types: setup-dev pages
+	@$(BIN)/mypy && $(PY) frontend/build.py --check
 
 walls: setup-dev
 	@$(BIN)/lint-imports
