@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
-from sqlalchemy import make_url
 
+from orderwire.store import schema
 from orderwire.store.database import Database
 from store.making import FakeClock
 
@@ -31,36 +31,30 @@ def hasher() -> PasswordHash:
 
 
 class PostgresServer:
-    """Gives each test a fresh, migrated database of its own."""
+    """Gives each test the same migrated database, emptied; to copy one for each would cost a minute a run."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._made = 0
-        self._execute("ALTER SYSTEM SET fsync = off")  # the tests kill processes, never the machine
-        self._execute("SELECT pg_reload_conf()")
-        self._template = self.empty(f"template_{os.getpid()}")
-        database = Database(self._template, clock=FakeClock())
+        self._execute(uri, "ALTER SYSTEM SET fsync = off")  # the tests kill processes, never the machine
+        self._execute(uri, "SELECT pg_reload_conf()")
+        name = f"test_{os.getpid()}"  # one for each worker
+        self._execute(uri, f'CREATE DATABASE "{name}"')
+        self.url = uri.replace("/postgres?", f"/{name}?")
+        database = Database(self.url, clock=FakeClock())
         database.migrate()
         database.close()
 
-    def empty(self, name: str) -> str:
-        self._execute(f'CREATE DATABASE "{name}"')
-        return self._address(name)
+    def empty(self) -> None:
+        tables = ", ".join(f'"{table.name}"' for table in reversed(schema.metadata.sorted_tables))
+        self._execute(self.url, f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
+        self._execute(self.url, f"UPDATE alembic_version SET version_num = '{schema.REVISION}'")
 
-    def migrated(self) -> str:
-        self._made += 1
-        name = f"test_{os.getpid()}_{self._made}"
-        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "template_{os.getpid()}"')
-        return self._address(name)
+    def end_connection(self, pid: int) -> None:
+        self._execute(self._uri, f"SELECT pg_terminate_backend({pid})")
 
-    def drop(self, url: str) -> None:
-        self._execute(f'DROP DATABASE "{make_url(url).database}" WITH (FORCE)')
-
-    def _address(self, name: str) -> str:
-        return self._uri.replace("/postgres?", f"/{name}?")
-
-    def _execute(self, statement: str) -> None:
-        with psycopg.connect(self._uri, autocommit=True) as connection:
+    @staticmethod
+    def _execute(uri: str, statement: str) -> None:
+        with psycopg.connect(uri, autocommit=True) as connection:
             connection.execute(statement)
 
 
@@ -87,15 +81,23 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of a migrated database, of each kind in turn."""
     if request.param == "postgresql":
         server: PostgresServer = request.getfixturevalue("postgres")
-        address = server.migrated()
-        yield address
-        server.drop(address)
+        yield server.url
+        server.empty()
         return
-    address = f"sqlite:///{tmp_path / 'orderwire.db'}"
-    database = Database(address, clock=FakeClock())
+    template: bytes = request.getfixturevalue("sqlite_file")
+    path = tmp_path / "orderwire.db"
+    path.write_bytes(template)
+    yield f"sqlite:///{path}"
+
+
+@pytest.fixture(scope="session")
+def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A migrated, empty database."""
+    path = tmp_path_factory.mktemp("template") / "orderwire.db"
+    database = Database(f"sqlite:///{path}", clock=FakeClock())
     database.migrate()
     database.close()
-    yield address
+    return path.read_bytes()
 
 
 @pytest.fixture

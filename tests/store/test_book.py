@@ -951,6 +951,49 @@ def test_null_bytes_in_an_order_id_stop_nobody_else(desk):
     assert desk.count("dead_letters") == (0 if kept else 1)
 
 
+def test_dead_letters_of_every_kind_survive_a_bad_row_beside_them(desk):
+    desk.take(update("open", order="2"))
+
+    told = desk.take(
+        update("open", order="3", reason="\ud800"),
+        trade(price=Decimal("NaN")),
+        update("open", filled_quantity=99),
+        impossible(),
+        update("open", order="4"),
+    )
+
+    assert [change.order.order_id for change in told] == ["4"]
+    assert desk.count("dead_letters") == 4
+    assert sorted(desk.alerts()) == ["dead letter", "dead letter", "dead letter", "refused"]
+    assert [entry.verdict for entry in inbox.timeline(desk.database, "A1", ORDER)] == [Verdict.REFUSED]
+
+
+def test_a_busy_database_reports_what_was_refused_once_it_writes_again(desk, clock):
+    failing = Failing(desk.database, StoreBusyError("locked"))
+    desk.take(update("open", filled_quantity=99), update("open", order="2"))
+    assert desk.alerts() == ["held"]
+
+    failing.mend()
+    clock.advance(1)
+    desk.commit()
+
+    assert desk.alerts() == ["held", "refused", "released"]
+    assert desk.count("dead_letters") == 1
+
+
+def test_the_book_counts_what_was_odd(desk):
+    desk.take(update("open"), update("open"), update("open", filled_quantity=99), hint())
+    desk.take(update("filled"), update("rejected", order="2"), trade(price=Decimal("NaN")))
+
+    assert desk.book.tallies() == {
+        "observations": 5,
+        "duplicates": 1,
+        "refused": 1,
+        "hints": 1,
+        "dead letters": 1,
+    }
+
+
 def test_nothing_overtakes_what_could_not_be_looked_up(desk, clock, reopened):
     desk.take(update("placed"))
     again = reopened()

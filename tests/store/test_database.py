@@ -229,13 +229,23 @@ def test_a_lost_connection_makes_it_busy_once_and_is_replaced(database, postgres
     if database.dialect != "postgresql":
         return
     pid = database.write(lambda connection: connection.scalar(text("SELECT pg_backend_pid()")))
-    postgres._execute(f"SELECT pg_terminate_backend({pid})")
+    postgres.end_connection(pid)
 
     with pytest.raises(StoreBusyError):
         database.write(note("lost"))
     database.write(note("again"))
 
     assert noted(database) == ["again"]
+
+
+def test_a_work_that_finds_something_else_busy_fails_alone(database):
+    def finds_it_busy(_connection: Connection) -> None:
+        raise StoreBusyError("a reader could not be opened")
+
+    outcomes = write_together(database, [note("before"), finds_it_busy, note("after")])
+
+    assert [type(outcome) for outcome in outcomes] == [type(None), StoreBusyError, type(None)]
+    assert noted(database) == ["before", "after"]
 
 
 def test_a_missing_table_is_no_passing_failure(database):

@@ -85,17 +85,13 @@ def tell(book: OrderBook) -> None:
 
 
 def test_a_kill_loses_nothing_that_was_acknowledged_and_tells_nothing_untrue(
-    nursery, tmp_path, clock, undisturbed
+    nursery, tmp_path, clock, undisturbed, sqlite_file
 ):
-    template = tmp_path / "template.db"
-    empty = Database(f"sqlite:///{template}", clock=clock)
-    empty.migrate()
-    empty.close()
     killed = 0
 
     for number, (boundary, at) in enumerate(schedule(KILLS)):
         path, journal = tmp_path / f"{number}.db", tmp_path / f"{number}.journal"
-        path.write_bytes(template.read_bytes())
+        path.write_bytes(sqlite_file)
         exit_code = live(nursery, child.work, f"sqlite:///{path}", str(journal), boundary, at)
         assert exit_code in {-signal.SIGKILL, 0}, (boundary, at)
         killed += exit_code == -signal.SIGKILL
@@ -175,7 +171,7 @@ def test_a_kill_during_the_migration_leaves_an_empty_database(nursery, tmp_path,
 def test_a_kill_on_postgresql_loses_nothing_either(  # noqa: PLR0917 - fixtures
     nursery, tmp_path, clock, undisturbed, postgres, boundary
 ):
-    url, journal = postgres.migrated(), tmp_path / "journal"
+    url, journal = postgres.url, tmp_path / "journal"
 
     assert live(nursery, child.work, url, str(journal), boundary, 9) == -signal.SIGKILL
 
@@ -190,4 +186,4 @@ def test_a_kill_on_postgresql_loses_nothing_either(  # noqa: PLR0917 - fixtures
     tell(book)
     assert states(database) == undisturbed
     database.close()
-    postgres.drop(url)
+    postgres.empty()

@@ -5,6 +5,7 @@ A batch changes nothing but itself until `absorb`: a commit that fails leaves th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -66,13 +67,14 @@ class BookAlert(Struct, frozen=True, kw_only=True):
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Input:
+class Input(Struct, frozen=True, kw_only=True):
     """One thing to take in; kept until it is committed, so that it can be taken in again."""
 
     value: Observed
     queued_ns: int = 0
     future: Future[OrderChange] | None = None
+    buried: str = ""
+    """Why it could not be taken in, once that is known: it becomes a dead letter."""
 
     @property
     def account(self) -> AccountId:
@@ -105,6 +107,7 @@ class Batch:
         self.verifies: list[tuple[AccountId, OrderId, str]] = []
         self.notices: list[Event] = []
         self.answers: list[tuple[Future[OrderChange], OrderChange | int]] = []
+        self.tallies: Counter[str] = Counter()
         self._orders: dict[_Key, Held] = {}
         self._order_rows: dict[tuple[AccountId, date, OrderId], Held] = {}
         self._lines: dict[tuple[AccountId, str], Line] = {}
@@ -134,7 +137,9 @@ class Batch:
     def take(self, given: Input) -> None:
         """Take one thing in. What it raises, it raises before anything of it is staged."""
         value = given.value
-        if isinstance(value, OrderUpdate):
+        if given.buried:
+            self._bury(given, given.buried)
+        elif isinstance(value, OrderUpdate):
             self._take_order(value, given)
         elif isinstance(value, Submission):
             self._take_submission(value, given)
@@ -144,8 +149,9 @@ class Batch:
             self._take_position(value, given)
         self.inputs.append(given)
 
-    def bury(self, given: Input, reason: str) -> None:
+    def _bury(self, given: Input, reason: str) -> None:
         """Keep something that cannot be taken in as a dead letter, and say so."""
+        self.tallies["dead letters"] += 1
         self._letters.append(letter(given, reason, at_ns=self._around.clock.time_ns()))
         self._alert("dead letter", given, reason)
 
@@ -163,12 +169,19 @@ class Batch:
             quantity_seen=line.submission.request.quantity if line else 0,
             broker_now=self._around.broker_now(update.account),
         )
+        self._tally(outcome)
         if outcome.refused:
             self._refuse(update, outcome.refused, given)
         elif outcome.held:
             self._hold(update, held, outcome)
         elif outcome.state is not None:
             self._apply(update, held, outcome, line, given, book_day=given_update.trading_date)
+
+    def _tally(self, outcome: Outcome) -> None:
+        self.tallies["observations"] += 1
+        for name in ("refused", "held", "surprising", "tie", "conflict"):
+            if getattr(outcome, name):
+                self.tallies[name] += 1
 
     def _dated(self, update: OrderUpdate) -> tuple[OrderUpdate, Held | None]:
         """Find the order and give the observation the session day that the order was first seen on."""
@@ -216,7 +229,9 @@ class Batch:
             rival=rival,
         )
         self._stage(now, written=written)
-        if digest not in marks:
+        if digest in marks:
+            self.tallies["duplicates"] += 1
+        else:
             verdict = Verdict.APPLIED if written else Verdict.SAME
             self._keep(update, digest, text, verdict, note=outcome.flag, settled=True)
         self._settle(update)
@@ -231,6 +246,7 @@ class Batch:
 
     def _corrected(self, state: OrderState, update: OrderUpdate, given: Input) -> None:
         deed = {"account": update.account, "order": update.order_id, "revision": str(state.revision)}
+        self.tallies["corrections"] += 1
         self._deeds.append({"what": "order corrected by two reads of the broker's book", **deed})
         self._alert("corrected", given, "The broker's book contradicted what we held, twice.")
 
@@ -256,6 +272,7 @@ class Batch:
 
     def _hint(self, update: OrderUpdate, reason: str) -> None:
         """Show the order as being checked and have the book read; nothing of what was claimed is shown."""
+        self.tallies["hints"] += 1
         hints = self._around.memory.shelf(update.account).hints
         received = update.received_ns or self._around.clock.time_ns()
         hints[update.order_id] = max(received, hints.get(update.order_id, 0))
@@ -423,7 +440,7 @@ class Batch:
     def _take_trade(self, given_trade: Trade, given: Input) -> None:
         reason = _trade_problem(given_trade)
         if reason:
-            self.bury(given, reason)
+            self._bury(given, reason)
             return
         day = session_date(given_trade.traded_at) if given_trade.traded_at else given_trade.trading_date
         trade = replace(given_trade, trading_date=day)
@@ -460,7 +477,7 @@ class Batch:
     def _take_position(self, position: Position, given: Input) -> None:
         reason = _position_problem(position)
         if reason:
-            self.bury(given, reason)
+            self._bury(given, reason)
             return
         key = position_key(position)
         staged = self._positions.get((position.account, key))

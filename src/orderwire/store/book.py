@@ -7,6 +7,7 @@ failed: it waits (database busy) or is halved until the one bad row is found (da
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from datetime import datetime
@@ -78,6 +79,7 @@ class OrderBook:
         self._batch = Batch(self._around)
         self._waiting: list[Input] = []
         self._engine: EventEngine | None = None
+        self._tallies: Counter[str] = Counter()
         self._pause = 0.0
         self._not_before = 0.0
         self._day = self._memory.today()
@@ -136,6 +138,13 @@ class OrderBook:
         """How many events wait for a database that takes no writes; 0 when all is well. Any thread."""
         return (len(self._batch.inputs) if self._pause else 0) + len(self._waiting)
 
+    def tallies(self) -> dict[str, int]:
+        """Return how many observations came so far, and how many of them were odd in which way. Any thread.
+
+        Names: observations, duplicates, refused, held, surprising, tie, conflict, corrections, hints, dead letters.
+        """
+        return dict(self._tallies)
+
     # --- submitting: any thread -----------------------------------------------------------------------
 
     def submit(self, submission: Submission) -> Future[OrderChange]:
@@ -181,8 +190,9 @@ class OrderBook:
         if given.future is not None:
             _raise_in(given.future, error)
         else:
-            self._batch.bury(given, f"{type(error).__name__}: {error}")
-            self.on_broken(given.account, str(error))
+            reason = f"{type(error).__name__}: {error}"
+            self._batch.take(replace(given, buried=reason))
+            self.on_broken(given.account, reason)
 
     def _ask(self) -> None:
         asked, self._batch.verifies = self._batch.verifies, []
@@ -224,6 +234,7 @@ class OrderBook:
 
     def _done(self, batch: Batch, changes: list[OrderChange]) -> list[Event]:
         batch.absorb()
+        self._tallies.update(batch.tallies)
         committed = self._clock.time_ns()
         told = [_stamped(change, committed) for change in changes]
         for future, answer in batch.answers:
@@ -286,8 +297,10 @@ class OrderBook:
             try:
                 changes = self._database.write(staged.write)
             except StoreBusyError as busy:
-                rest = [given for later in (part, *parts) for given in later]
-                return [*events, *self._hold(self._staged(rest), busy)]
+                rest = [given for some in (part, *parts) for given in some]
+                later = self._staged(rest)
+                later.notices = []
+                return [*events, *self._hold(later, busy)]
             except _BAD as bad:
                 error = bad
             else:
@@ -297,6 +310,8 @@ class OrderBook:
             middle = len(part) // 2
             if middle:
                 parts[:0] = [part[:middle], part[middle:]]
+            elif part[0].buried:
+                _log.error("a dead letter could not be kept", account=part[0].account, error=str(error))
             else:
                 self._fail(part[0], error)
         return events + self._write_all()

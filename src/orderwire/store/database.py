@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any, Generic, TypeVar, cast
 
 from sqlalchemy import URL, Connection, Engine, NestedTransaction, create_engine, event, inspect, make_url
@@ -64,7 +65,10 @@ class WriteCounts:
 
 
 class _Entry(Generic[T]):
-    """One work that waits for its transaction; `wake` is released when it is done or may lead."""
+    """One work that waits for its transaction; `wake` is released when it is done or may lead.
+
+    As a context it keeps what the work raises for the thread the work belongs to, whoever runs it.
+    """
 
     __slots__ = ("done", "error", "result", "thread", "wake", "work")
 
@@ -76,6 +80,21 @@ class _Entry(Generic[T]):
         self.thread = threading.get_ident()
         self.wake = threading.Lock()
         self.wake.acquire()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> bool:
+        """Keep an error; let pass what says that the database takes nothing now: then nobody's work was kept."""
+        if isinstance(error, failures.SQLAlchemyError):
+            self.error = _translated(error)
+            return not isinstance(self.error, StoreBusyError)
+        if isinstance(error, Exception):
+            self.error = error
+            return True
+        return False
 
     def outcome(self) -> T:
         if self.error is not None:
@@ -290,15 +309,8 @@ class Database:
 
 
 def _attempt(entry: _Entry[Any], connection: Connection, savepoint: NestedTransaction | None) -> bool:
-    """Run one work; what it raises is its caller's, unless it says that the database takes nothing now."""
-    try:
+    with entry:
         entry.result = entry.work(connection)
-    except failures.SQLAlchemyError as error:
-        entry.error = _translated(error)
-        if isinstance(entry.error, StoreBusyError):
-            raise  # the database may have undone the whole transaction: nobody's work was kept
-    except Exception as error:  # noqa: BLE001 - `write` raises it in the thread it belongs to
-        entry.error = error
     if savepoint is not None:
         (savepoint.rollback if entry.error else savepoint.commit)()
     return entry.error is None
