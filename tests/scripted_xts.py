@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -149,15 +150,15 @@ def _response(reply: Reply) -> web.Response:
 
 
 @asynccontextmanager
-async def serving(host: ScriptedXts) -> AsyncIterator[ScriptedXts]:
+async def serving(host: ScriptedXts, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedXts]:
     """Serve on a free port of loopback until the block ends."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", host.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    host.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    host.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield host
     finally:

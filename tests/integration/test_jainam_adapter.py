@@ -540,6 +540,19 @@ def test_a_half_open_socket_is_noticed_within_eight_seconds(sim):
     assert seconds <= 8.0
 
 
+def test_a_handshake_refused_for_other_reasons_is_tried_again(sim):
+    sim.fault("refuse_handshake", count=1)
+
+    async def story(here):
+        with pytest.raises(BrokerUnreachableError, match="403"):
+            await here.adapter.listen()
+        async with listening(here.adapter):
+            await until(lambda: here.adapter.listening)
+            return here.adapter.winner
+
+    assert sit(sim, story, listen=False) == 3
+
+
 @pytest.mark.parametrize("mode", ["abort", "close"])
 def test_a_cut_socket_is_told_at_once_and_works_again(sim, mode):
     credentials = sim.trader(login_id=f"CUT{mode}")

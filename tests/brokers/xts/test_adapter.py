@@ -4,22 +4,33 @@ import asyncio
 import base64
 import json
 import logging
+import ssl
 import time
 import traceback
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orderwire.brokers.adapter import AccountProfile, AdapterTools, BrokerSession
+from orderwire.brokers.xts import adapter as adapter_module
 from orderwire.brokers.xts.adapter import budgets_of
-from orderwire.brokers.xts.socketio import Timers, write_payload
+from orderwire.brokers.xts.socketio import Ending, Received, Timers, write_payload
 from orderwire.clock import SystemClock
 from orderwire.core.events import EventType
+from orderwire.core.instruments import InstrumentTable
 from orderwire.core.orders import AccountId, Channel, ModifyRequest, OrderId, OrderRequest, OrderStatus
 from orderwire.errors import (
     BrokerUnreachableError,
@@ -90,14 +101,16 @@ def login_answer(*, investor=True, token=None, **more):
 # --- configuration ----------------------------------------------------------------------------------------
 
 
-def make(**profile):
+def make(*, instruments=None, **profile):
     fields = {
         "account": AccountId("acc"),
         "credentials": {"app_key": "k", "secret_key": "s"},
         "addresses": {"base": "https://h"},
         **profile,
     }
-    return DeskXts(AccountProfile(**fields), AdapterTools(http=None, instruments=None, clock=SystemClock()))
+    return DeskXts(
+        AccountProfile(**fields), AdapterTools(http=None, instruments=instruments, clock=SystemClock())
+    )
 
 
 @pytest.mark.parametrize(
@@ -990,6 +1003,85 @@ def test_neither_error_nor_log_carries_the_token(instruments, caplog, handshake,
 
     assert not secrets_in(ended)
     assert TOKEN not in caplog.text
+
+
+@pytest.fixture(scope="session")
+def self_signed(tmp_path_factory):
+    """A TLS host whose certificate nobody vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    day = datetime.now(UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    built = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    built = (
+        built.serial_number(1)
+        .not_valid_before(day - timedelta(days=1))
+        .not_valid_after(day + timedelta(days=1))
+    )
+    certificate = built.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    file = tmp_path_factory.mktemp("tls") / "host.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+@pytest.mark.parametrize("call", ["listen", "order_book"])
+def test_a_certificate_nobody_vouches_for_is_refused(instruments, self_signed, call):
+    async def story():
+        async with (
+            serving(ScriptedXts(), tls=self_signed) as host,
+            adapter_of(DeskXts, profile_at(host.url), instruments=instruments) as (adapter, _),
+        ):
+            adapter.session = logged_in(host.url)
+            with pytest.raises(BrokerUnreachableError) as caught:
+                await getattr(adapter, call)()
+            return caught.value, host.asked
+
+    refused, asked = run(story())
+
+    assert asked == []
+    assert not secrets_in(refused)
+
+
+@pytest.mark.parametrize("call", ["listen", "order_book"])
+def test_a_kept_login_does_not_outlive_the_consent_to_plain_text(instruments, call):
+    adapter = make()
+    adapter.session = logged_in("http://jainam.example:4202")
+
+    with pytest.raises(PermissionRefusedError, match="not encrypted"):
+        run(getattr(adapter, call)())
+
+
+# --- anything at all --------------------------------------------------------------------------------------
+
+
+@given(
+    events=st.lists(
+        st.tuples(
+            st.sampled_from(["order", "trade", "position", "joined", "error", "logout", "x", ""]),
+            st.lists(
+                st.none()
+                | st.integers()
+                | st.text(max_size=20)
+                | st.dictionaries(st.sampled_from(["ClientID", "AppOrderID", "OrderStatus"]), st.integers()),
+                max_size=2,
+            ),
+        ),
+        max_size=12,
+    )
+)
+def test_no_event_breaks_the_adapter(events):
+    adapter = make(instruments=InstrumentTable())
+    adapter.session = logged_in("https://h")
+    link = adapter_module._Link(session=adapter.session, clients=adapter._clients(), revision=3)
+
+    for name, arguments in events:
+        end = adapter._act([Received(name=name, arguments=tuple(arguments))], link)
+        if end is not None:
+            assert end.doubted or end.how is Ending.MALFORMED
+            return
 
 
 # --- revisions and transports -----------------------------------------------------------------------------

@@ -587,10 +587,10 @@ class XtsAdapter(BrokerAdapter):
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> Answer:
-        token = self._token()
+        token, base = self._token(), self._base(self._session())
         reply = await self.tools.http.request(
             method,
-            f"{self._base(self._session())}{path}",
+            f"{base}{path}",
             purpose=purpose,
             bucket=f"{self.name}.{bucket}",
             keys=self._keys(),
