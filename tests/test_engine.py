@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 
 from orderwire import engine as engine_module
 from orderwire.core.events import Event, EventType
-from orderwire.engine import BATCH_END, OTHER, EventEngine, UndeliverableError, next_tick
+from orderwire.engine import BATCH_END, OTHER, UNTOLD, EventEngine, UndeliverableError, next_tick
 
 PATIENCE = 30
 
 
-@pytest.fixture(params=["eventfd", "lock"])
+@pytest.fixture(params=["eventfd", "lock", "crowd"])
 def engine(request, monkeypatch):
     if request.param == "lock":
         monkeypatch.setattr(engine_module, "_make_bell", engine_module._LockBell)
+    if request.param == "crowd":
+        monkeypatch.setattr(engine_module, "_CROWD", 1)
     engine = EventEngine(3600)
     yield engine
     engine.stop(PATIENCE)
@@ -656,7 +658,7 @@ def test_a_hook_is_called_after_each_batch_of_at_most_256(engine):
     assert (seen[256], seen[513], seen[-1], seen.count("end")) == ("end", "end", "end", 3)
 
 
-def test_a_batch_ends_after_20_ms(engine):
+def test_a_batch_ends_after_20_ms():
     clock = iter([0.0, 0.001, 0.002, 0.003, 0.010, 0.024, *[0.025] * 100])
     engine = EventEngine(3600, now=lambda: next(clock))
     seen = []
@@ -856,6 +858,117 @@ def test_times_are_those_of_the_clock():
     assert engine.statistics().slowest(1)[0].handler.endswith("slow")
 
 
+def test_a_crowd_is_counted_in_full_though_not_timed_in_full(engine):
+    def raising(event):
+        if event.data % 100 == 0:
+            raise ValueError
+
+    engine.register("a", print_nothing)
+    engine.register("a", raising)
+    engine.register("b", print_nothing)
+    engine.register_general(ignore)
+    for number in range(5000):
+        engine.put(Event("a", number))
+        engine.put(Event("b", number))
+        engine.put(Event("c", number))
+
+    drained(engine)
+    types, handlers = types_of(engine), handlers_of(engine)
+    assert {kind: types[kind].count for kind in "abc"} == {"a": 5000, "b": 5000, "c": 5000}
+    assert {row: handlers[row].count for row in ("print_nothing", "raising", "ignore")} == {
+        "print_nothing": 10_000,
+        "raising": 5000,
+        "ignore": 15_000,
+    }
+    assert (handlers["raising"].errors, types["a"].errors, len(engine.dead_letters)) == (50, 50, 50)
+    for row in handlers.values():
+        assert sum(row.handler_time.buckets) == row.handler_time.count
+
+
+def test_a_crowd_keeps_follow_ups_before_the_next_event(engine):
+    seen = []
+    engine.register("a", lambda event: Event("b", event.data) if event.data % 3 == 0 else None)
+    engine.register_general(lambda event: seen.append((event.type, event.data)))
+    for number in range(2000):
+        engine.put(Event("a", number))
+
+    drained(engine)
+    assert seen == [(kind, n) for n in range(2000) for kind in ("a", "b") if kind == "a" or n % 3 == 0]
+
+
+def test_a_crowd_of_strangers_is_judged_one_by_one(engine):
+    class Hostile:
+        type = "a"
+
+        @property
+        def queued(self):
+            raise RuntimeError("do not look")
+
+    seen = []
+    engine.register("a", seen.append)
+    strangers = [Hostile() for _ in range(1000)]
+    for stranger in strangers:
+        engine.put(stranger)
+        engine.put(None)
+    drained(engine)
+
+    assert seen == strangers
+    assert len(engine.dead_letters) == 1000
+    assert types_of(engine)["a"].count == 1000
+
+
+def test_registering_in_a_crowd_takes_effect_with_the_next_event(engine):
+    early, late = [], []
+
+    def first(event):
+        early.append(event.data)
+        if event.data == 700:
+            engine.register("a", late.append)
+            engine.unregister("a", first)
+
+    engine.register("a", first)
+    for number in range(2000):
+        engine.put(Event("a", number))
+    drained(engine)
+
+    assert early == list(range(701))
+    assert [event.data for event in late] == list(range(701, 2000))
+    rows = handlers_of(engine)
+    assert (rows["first"].count, rows["append"].count) == (701, 1299)
+
+
+def test_a_slow_call_in_a_crowd_is_shown_and_makes_the_next_batches_timed_throughout():
+    moment = 0.0
+
+    def sometimes_slow(event):
+        nonlocal moment
+        moment += 5.0 if event.data in {5, 300} else 1e-6
+
+    engine = EventEngine(3600, now=lambda: moment)
+    engine.register("a", sometimes_slow)
+    for number in range(1000):
+        engine.put(Event("a", number))
+    while engine._queue:
+        engine._batch()
+
+    untold = next(row for row in engine.statistics().handlers if row.handler == UNTOLD)
+    assert untold.handler_time.max == pytest.approx(5e9, rel=0.01)
+    assert handlers_of(engine)["sometimes_slow"].handler_time.max == pytest.approx(5e9, rel=0.01)
+    assert handlers_of(engine)["sometimes_slow"].count == 1000
+
+
+def test_tallies_stay_bounded_when_registrations_come_and_go(engine):
+    engine.register_general(ignore)
+    for _ in range(2000):
+        engine.register("a", print_nothing)
+        engine.unregister("a", print_nothing)
+    engine.put(Event("a"))
+    drained(engine)
+
+    tallies = [len(meter.tallies) for meter in engine._meters._all()]
+    assert max(tallies) < 20
+
+
 def test_depth_and_high_water_count_what_waits(engine):
     for _ in range(10):
         engine.put(Event("a"))
@@ -964,7 +1077,7 @@ def test_handlers_are_named_whatever_they_are(engine):
     assert {"Callable", "method", "ignore", "append"} <= set(handlers_of(engine))
 
 
-def test_when_an_event_was_queued_is_known_in_wall_time(engine, monkeypatch):
+def test_when_an_event_was_queued_is_known_in_wall_time(monkeypatch):
     moment = 50.0
     engine = EventEngine(3600, now=lambda: moment)
     monkeypatch.setattr(engine_module.time, "time_ns", lambda: 1_000_000_000_000)

@@ -26,10 +26,12 @@ def _switching_often():
     sys.setswitchinterval(before)
 
 
-@pytest.fixture(params=["eventfd", "lock"])
+@pytest.fixture(params=["eventfd", "lock", "crowd"])
 def engine(request, monkeypatch):
     if request.param == "lock":
         monkeypatch.setattr(engine_module, "_make_bell", engine_module._LockBell)
+    if request.param == "crowd":
+        monkeypatch.setattr(engine_module, "_CROWD", 1)
     engine = EventEngine(0.001)
     yield engine
     engine.stop(PATIENCE)

@@ -101,6 +101,25 @@ def test_a_sample_does_not_look_at_the_same_places_twice_running():
     assert histogram.snapshot().buckets[bucket_of(1e-3)] == 700
 
 
+@given(DURATIONS.filter(bool), st.integers(0, 1000))
+def test_a_sample_counts_for_as_many_as_it_stands_for(durations, more):
+    histogram = Histogram()
+    histogram.extend(seconds(durations), standing_for=len(durations) + more)
+    snapshot = histogram.snapshot()
+
+    assert snapshot.count == sum(snapshot.buckets) == len(durations) + more
+    assert snapshot.mean == pytest.approx(sum(durations) / len(durations), abs=2)
+    assert snapshot.max == max(durations)
+
+
+def test_a_sample_keeps_its_proportions():
+    histogram = Histogram()
+    histogram.extend([1e-6] * 90 + [1e-3] * 10, standing_for=800)
+
+    assert histogram.snapshot().buckets[bucket_of(1e-6)] == 720
+    assert histogram.snapshot().buckets[bucket_of(1e-3)] == 80
+
+
 def test_the_highest_percentile_is_the_maximum():
     assert counted([5, 7, 1_000_003]).percentile(100) == 1_000_003
 

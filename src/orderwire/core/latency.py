@@ -125,11 +125,7 @@ class HistogramSnapshot(Struct, frozen=True, gc=False):
 
 
 class Histogram:
-    """Counts durations in four buckets per power of two. Not locked: one thread at a time.
-
-    Count, total and maximum are exact. So is the distribution, unless more than 512 durations come at once: then
-    one in seven is looked at and counts for seven, which is what makes it cheap under load.
-    """
+    """Counts durations in four buckets per power of two. Not locked: one thread at a time."""
 
     __slots__ = ("_buckets", "_offset", "count", "max", "total")
 
@@ -144,28 +140,30 @@ class Histogram:
         """Count one duration of `ns` nanoseconds; a negative one (clocks) counts as 0."""
         self.extend([max(ns, 0) / 1e9])
 
-    def extend(self, durations: Sequence[float]) -> None:
-        """Count many durations, in seconds; one below 0 by a clock's grain goes to the lowest bucket."""
+    def extend(self, durations: Sequence[float], *, standing_for: int | None = None) -> None:
+        """Count many durations, in seconds, as all there were or as a sample that stands for so many.
+
+        The maximum is that of `durations`; the total is theirs, in proportion. Of more than 512 at once the
+        distribution looks at every seventh, beginning at another place each time. One below 0 by a clock's
+        grain goes to the lowest bucket.
+        """
         if not durations:
             return
-        self.count += len(durations)
-        self.total += sum(durations)
-        self.max = max(self.max, max(durations))  # noqa: PLW3301 - nested, as one may be a thousand
-        if len(durations) <= _EXACT:
-            self._distribute(durations, weight=1)
-        else:
-            self._sample(durations)
+        count = len(durations) if standing_for is None else standing_for
+        self.count += count
+        self.total += sum(durations) * count / len(durations)
+        self.max = max(self.max, max(durations))  # noqa: PLW3301 - nested, as one may be thousands
+        if len(durations) > _EXACT:
+            durations = durations[self._offset :: _STRIDE]
+            self._offset = (self._offset + 3) % _STRIDE
+        self._distribute(durations, count)
 
-    def _sample(self, durations: Sequence[float]) -> None:
-        """Count one in seven for seven, never the same places twice running, and the odd rest one by one."""
-        even = len(durations) - len(durations) % _STRIDE
-        self._distribute(durations[self._offset : even : _STRIDE], weight=_STRIDE)
-        self._distribute(durations[even:], weight=1)
-        self._offset = (self._offset + 3) % _STRIDE
-
-    def _distribute(self, durations: Sequence[float], *, weight: int) -> None:
-        for word, times in _words(durations).items():
-            self._buckets[_bucket_of_word(word)] += times * weight
+    def _distribute(self, sample: Sequence[float], count: int) -> None:
+        """Share `count` among the buckets of the sample, as evenly as whole numbers can be."""
+        weight, rest = divmod(count, len(sample))
+        for some, weighing in ((sample[:rest], weight + 1), (sample[rest:], weight)):
+            for word, times in _words(some).items():
+                self._buckets[_bucket_of_word(word)] += times * weighing
 
     def merge(self, other: Histogram) -> None:
         """Count everything `other` has counted as well."""
