@@ -117,20 +117,20 @@ def test_compaction_forgets_whole_days_and_sends_old_cursors_to_the_snapshot(boo
     clock.advance(24 * 3600)
     tell(book, update("open", order="9", at=OPENED + timedelta(days=1)))
 
-    gone = database.write(lambda connection: outbox.compact(connection, before=DAY + timedelta(days=1)))
+    gone = database.write(lambda connection: outbox.compact(connection, A1, before=DAY + timedelta(days=1)))
 
     assert gone == 4
     assert since(database, 3) is None
     assert since(database, 4) == [5]
     assert outbox.snapshot(database, A1).sequence == 5
-    assert database.write(lambda connection: outbox.compact(connection, before=DAY)) == 0
+    assert database.write(lambda connection: outbox.compact(connection, A1, before=DAY)) == 0
     assert [change.sequence for change in tell(book, update("part", order="9"))] == [6]
 
 
 def test_compaction_of_everything_keeps_counting(book, database):
     tell(book, update("open"))
 
-    database.write(lambda connection: outbox.compact(connection, before=DAY + timedelta(days=9)))
+    database.write(lambda connection: outbox.compact(connection, A1, before=DAY + timedelta(days=9)))
 
     assert (since(database, 0), since(database, 1)) == (None, [])
     assert [change.sequence for change in tell(book, update("part"))] == [2]

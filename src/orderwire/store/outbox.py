@@ -94,20 +94,18 @@ def renew(connection: Connection, *, epoch: Callable[[], str] = new_epoch) -> in
     return len(accounts)
 
 
-def compact(connection: Connection, *, before: date) -> int:
-    """Forget the changes of session days before `before`; older cursors get a snapshot. Return how many went."""
+def compact(connection: Connection, account: str, *, before: date) -> int:
+    """Forget the account's changes of session days before `before`; older cursors then get a snapshot.
+
+    Returns how many went.
+    """
     log, table = schema.outbox, schema.ledgers
-    old = (
-        select(log.c.account, func.max(log.c.sequence).label("last"))
-        .where(log.c.trading_date < before.isoformat())
-        .group_by(log.c.account)
-    )
-    gone = 0
-    for account, last in connection.execute(old).all():
-        gone += connection.execute(
-            delete(log).where(log.c.account == account, log.c.sequence <= last)
-        ).rowcount
-        connection.execute(update(table).where(table.c.account == account).values(floor=last))
+    old = (log.c.account == account, log.c.trading_date < before.isoformat())
+    last = connection.execute(select(func.max(log.c.sequence)).where(*old)).scalar()
+    if last is None:
+        return 0
+    gone = connection.execute(delete(log).where(log.c.account == account, log.c.sequence <= last)).rowcount
+    connection.execute(update(table).where(table.c.account == account).values(floor=last))
     return gone
 
 
