@@ -50,9 +50,7 @@ def forget(
         progress(table, rows)
 
     for table, old in _old_rows(before):
-        while rows := database.write(
-            lambda connection, t=table, o=old: _delete_some(connection, t, o, piece)
-        ):
+        while rows := _piece(database, table, old, most=piece):
             note(table.name, rows)
     for account in _accounts(database):
         rows = _compact(database, account, before)
