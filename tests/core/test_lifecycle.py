@@ -12,6 +12,10 @@ from orderwire.core.lifecycle import (
     EXPECTED,
     TRANSITIONS,
     Ending,
+    Facts,
+    Fill,
+    OrderState,
+    OrderView,
     Outcome,
     agree,
     contradicts,
@@ -969,3 +973,168 @@ def test_kite_shows_the_new_price_only_after_modified():
     prices = [seen(*[replace(row, channel=Channel.REST) for row in life[:n]]).price for n in range(1, 8)]
 
     assert prices == [Decimal("1500.05")] * 4 + [Decimal("1490.00")] * 3
+
+
+# --- boundaries -------------------------------------------------------------------------------------------
+
+
+def test_the_floor_of_a_correction_stays_whatever_comes_after():
+    state = observe(corrected_state(), said(at=3, price=Decimal(1))).state
+
+    assert state.floor == lift(refuted()).terms.moment
+    assert observe(state, said(S.CANCELLED, at=1)).state is state
+
+
+def test_the_higher_of_two_floors_counts():
+    low = replace(lift(said(), revision=1), floor=lift(refuted(at=1)).terms.moment)
+    high = replace(lift(said(), revision=1), floor=lift(refuted(at=2)).terms.moment)
+
+    assert join(low, high) == join(high, low) == high
+
+
+def test_the_floor_does_not_look_at_places_in_the_history():
+    state = corrected_state()
+
+    pushed = said(at=2, price=Decimal(9999), history_index=5)
+    read = replace(pushed, channel=Channel.HISTORY)
+
+    assert view(observe(state, pushed).state).price == said().price
+    assert view(observe(state, read).state).price == Decimal(9999)
+    indexed = correct(
+        join(lift(said()), lift(CLAIM)),
+        refuted(history_index=5),
+        refuted(history_index=5),
+        seconds_apart=1,
+    )
+    assert view(observe(indexed, rest(at=2, price=Decimal(9999), history_index=6)).state).price == Decimal(
+        9999
+    )
+    lower = observe(indexed, rest(S.PARTIALLY_FILLED, at=2, filled_quantity=1, history_index=-1)).state
+    assert lower.fill.filled == 1
+    equal = observe(indexed, rest(at=2, tag="t", reason="now", history_index=4))
+    assert equal.state.read == indexed.read
+    assert (
+        observe(
+            indexed, replace(CANCELLING, broker_time=T0 + timedelta(seconds=2), channel=Channel.REST)
+        ).changed
+        is False
+    )
+
+
+def test_whether_rest_is_older_does_not_depend_on_places_in_the_history():
+    held = lift(said(S.PARTIALLY_FILLED, at=1, filled_quantity=3, price=Decimal(1), history_index=7))
+    row = rest(S.PARTIALLY_FILLED, at=1, filled_quantity=3)
+
+    assert correct(held, row, row, seconds_apart=1.0).revision == 1
+
+
+def test_fewer_filled_by_rest_is_a_conflict_by_itself():
+    outcome = told(
+        said(S.PARTIALLY_FILLED, filled_quantity=5), rest(S.PARTIALLY_FILLED, at=4, filled_quantity=3)
+    )
+
+    assert outcome.conflict
+
+
+def test_an_unknown_word_of_the_very_moment_is_shown_only_when_it_is_greater():
+    odd = replace(STRANGE, broker_time=T0)
+
+    assert seen(said(), odd).raw_status == "OPEN"
+    assert seen(said(S.PENDING_NEW, phase=-1, raw_status="A"), odd).raw_status == "PARKED"
+
+
+def test_the_lowest_rank_is_a_known_word():
+    ended = replace(MODIFIED, phase=0)
+
+    assert seen(ended).status is S.OPEN
+    assert seen(said(), replace(ended, raw_status="MODIFIED")).raw_status == "OPEN"
+
+
+def test_a_rest_row_of_the_very_moment_clears_a_request():
+    row = replace(CANCELLING, channel=Channel.REST, overlay=Overlay.NONE)
+
+    assert not seen(said(), CANCELLING, row).pending_cancel
+
+
+def test_there_is_no_request_unless_one_was_made():
+    assert overlay_of(lift(said())) is Overlay.NONE
+    assert overlay_of(lift(FILLED)) is Overlay.NONE
+    assert overlay_of(told(CANCELLING, FILLED).state) is Overlay.NONE
+
+
+def test_a_price_of_nothing_states_no_average():
+    assert not lift(said(filled_quantity=1)).fill.priced
+    assert lift(said(filled_quantity=1, average_price=Decimal("0.05"))).fill.priced
+    assert lift(said(filled_quantity=1, average_price=Decimal(1))).fill.priced
+
+
+def test_a_fill_needs_a_quantity_seen_somewhere():
+    assert observe(None, said(quantity=0, filled_quantity=1)).refused == "filled 1 is above any quantity seen"
+    assert poison(said(quantity=0, filled_quantity=1)) == "filled 1 is above any quantity seen"
+
+
+def test_sides_that_differ_unite_the_same_way_from_both_sides():
+    buy, sell = lift(said()), lift(said(side="SELL"))
+
+    assert join(buy, sell).facts.side == join(sell, buy).facts.side == "SELL"
+
+
+def test_a_brokers_own_spelling_is_marked():
+    assert not seen(said(known_symbol=False)).known_symbol
+
+
+def test_a_bare_state_has_nothing_in_it():
+    state = OrderState(
+        account=AccountId("A"),
+        broker="b",
+        order_id=OrderId("1"),
+        trading_date=T0.date(),
+        facts=Facts((True, "NSE", "INFY"), "BUY"),
+    )
+
+    assert msgspec.structs.astuple(state.facts)[2:] == ("", "", "", 0)
+    assert (state.revision, state.floor, state.ending, state.read) == (0, None, None, None)
+    assert state.fill == Fill(0, priced=False, read=False, time=-1)
+    assert state.fill.average_price == 0
+    assert (state.terms, state.request, state.remark) == (None, None, None)
+
+
+def test_a_bare_view_says_nothing_it_was_not_told():
+    bare = OrderView(
+        account=AccountId("A"),
+        broker="b",
+        row="1",
+        order_id=OrderId("1"),
+        trading_date=T0.date(),
+        status=S.OPEN,
+        symbol="INFY",
+        exchange="NSE",
+        side="BUY",
+        order_type="LIMIT",
+        product="CNC",
+        quantity=1,
+    )
+
+    said_nothing = {name: value for name, value in msgspec.structs.asdict(bare).items() if not value}
+    assert set(said_nothing) == {
+        "submission",
+        "raw_status",
+        "pending_modify",
+        "pending_cancel",
+        "conflict",
+        "checking",
+        "validity",
+        "filled_quantity",
+        "pending_quantity",
+        "price",
+        "trigger_price",
+        "average_price",
+        "disclosed_quantity",
+        "reason",
+        "broker_time",
+        "first_seen",
+        "exchange_order_id",
+        "parent_order_id",
+        "revision",
+    }
+    assert bare.known_symbol is True

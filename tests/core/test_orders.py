@@ -13,11 +13,17 @@ from orderwire.core.orders import (
     IST,
     TERMINAL,
     Channel,
+    Funds,
+    Holding,
     ModifyRequest,
     OrderId,
     OrderRequest,
     OrderStatus,
+    OrderUpdate,
+    Overlay,
+    Position,
     Tier,
+    Trade,
     check_modify,
     check_request,
     session_date,
@@ -360,3 +366,139 @@ def test_a_session_day_begins_at_six_in_india(now, day):
 
 def test_india_is_five_and_a_half_hours_ahead():
     assert IST.utcoffset(None) == timedelta(hours=5, minutes=30)
+
+
+@pytest.mark.parametrize("exchange", ["NSE_INDEX", "BSE_INDEX", "MCX_INDEX", "CDS_INDEX", "GLOBAL_INDEX"])
+def test_no_index_exchange_takes_orders(exchange):
+    problems = check_request(request(symbol="X", exchange=exchange), None)
+
+    assert problems == {
+        "exchange": f"{exchange} holds indices, which cannot be traded: use a future or an option on it."
+    }
+
+
+@pytest.mark.parametrize("exchange", ["NSE", "BSE", "NFO", "BFO", "CDS", "BCD", "MCX", "NCDEX", "NCO"])
+def test_every_exchange_of_openalgo_takes_orders(exchange):
+    assert check_request(request(exchange=exchange), SBIN) == {}
+
+
+def test_an_order_may_be_as_large_as_the_freeze_quantity():
+    full = msgspec.structs.replace(FUTURE, freeze_quantity=130)
+
+    assert check_request(future(quantity=130), full) == {}
+    assert set(check_request(future(quantity=195), full)) == {"quantity"}
+
+
+def test_a_tick_of_whole_rupees_allows_no_decimals():
+    coarse = msgspec.structs.replace(SBIN, tick_size=Decimal(5))
+
+    assert check_request(limit(price=Decimal("7.5")), coarse) == {
+        "price": "The price 7.5 has more decimals than the tick 5 allows: use 5 or 10."
+    }
+    assert check_request(limit(price=Decimal(7)), coarse) == {
+        "price": "The price 7 is not a multiple of the tick 5: use 5 or 10."
+    }
+
+
+def test_nothing_is_disclosed_of_no_quantity():
+    assert set(check_request(request(quantity=-3, disclosed_quantity=1), SBIN)) == {
+        "quantity",
+        "disclosed_quantity",
+    }
+    assert set(check_request(request(quantity=-3), SBIN)) == {"quantity"}
+
+
+def test_new_terms_keep_the_rules_of_their_instrument():
+    problems = check_modify(terms(quantity=66, price=Decimal("100.05"), disclosed_quantity=67), FUTURE)
+
+    assert problems == {
+        "quantity": "The quantity 66 is not a multiple of the lot size 65: use 65 or 130.",
+        "price": "The price 100.05 has more decimals than the tick 0.1 allows: use 100.0 or 100.1.",
+        "disclosed_quantity": "The disclosed quantity 67 must lie between 0 and the quantity.",
+    }
+    assert check_modify(terms(quantity=1), SBIN) == {}
+
+
+def test_a_refused_quantity_of_zero_is_told_as_such_before_what_is_filled():
+    assert check_modify(terms(quantity=-1), SBIN, filled=5) == {
+        "quantity": "The quantity -1 must be above 0."
+    }
+
+
+# --- what is not said -------------------------------------------------------------------------------------
+
+NOTHING_SAID = {"reason": "", "tag": "", "exchange_order_id": "", "parent_order_id": "", "placed_by": ""}
+
+
+def test_an_observation_says_nothing_it_was_not_told():
+    bare = OrderUpdate(
+        **WHO, order_id="1", raw_status="OPEN", status=None, phase=1, order_type="LIMIT", quantity=1, **WHAT
+    )
+
+    defaults = msgspec.structs.asdict(bare).items() - (WHO | WHAT).items()
+
+    assert dict(defaults) == NOTHING_SAID | {
+        "order_id": "1",
+        "raw_status": "OPEN",
+        "status": None,
+        "phase": 1,
+        "order_type": "LIMIT",
+        "quantity": 1,
+        "overlay": Overlay.NONE,
+        "known_symbol": True,
+        "validity": "",
+        "filled_quantity": 0,
+        "price": 0,
+        "trigger_price": 0,
+        "average_price": 0,
+        "disclosed_quantity": 0,
+        "broker_time": None,
+        "history_index": -1,
+        "received_ns": 0,
+        "raw": b"",
+    }
+    assert bare.tier is Tier.B
+
+
+WHO = {"account": "A", "broker": "b", "channel": Channel.STREAM, "trading_date": date(2026, 1, 5)}
+WHAT = {"symbol": "INFY", "exchange": "NSE", "side": "BUY", "product": "CNC"}
+
+
+def test_an_execution_says_nothing_it_was_not_told():
+    bare = Trade(**WHO, **WHAT, order_id="1", trade_id="2", quantity=3, price=Decimal(4))
+
+    assert (bare.known_symbol, bare.traded_at, bare.exchange_order_id) == (True, None, "")
+    assert (bare.received_ns, bare.raw) == (0, b"")
+
+
+def test_a_position_says_nothing_it_was_not_told():
+    what = {name: value for name, value in WHAT.items() if name != "side"}
+    bare = Position(**WHO, **what, quantity=-3)
+
+    assert bare.known_symbol is True
+    assert (bare.buy_quantity, bare.sell_quantity, bare.received_ns, bare.raw) == (0, 0, 0, b"")
+    prices = (bare.average_price, bare.last_price, bare.buy_value, bare.sell_value, bare.pnl)
+    assert prices == (Decimal(0),) * 5
+
+
+def test_a_holding_is_held_for_good_and_funds_begin_at_nothing():
+    holding = Holding(account="A", symbol="INFY", exchange="NSE", quantity=1)
+    funds = Funds(account="A")
+
+    assert (holding.product, holding.average_price, holding.last_price, holding.pnl) == ("CNC", 0, 0, 0)
+    assert set(msgspec.structs.astuple(funds)[1:]) == {Decimal(0)}
+
+
+def test_a_request_is_a_market_order_of_the_day_unless_said_otherwise():
+    bare = OrderRequest(symbol="INFY", exchange="NSE", side="BUY", quantity=1)
+    new = ModifyRequest(order_id="1", quantity=1, order_type="LIMIT", product="MIS")
+
+    assert (bare.order_type, bare.product, bare.validity, bare.tag) == ("MARKET", "MIS", "DAY", "")
+    assert (bare.price, bare.trigger_price, bare.disclosed_quantity) == (0, 0, 0)
+    assert (new.validity, new.tag, new.price, new.trigger_price, new.disclosed_quantity) == (
+        "DAY",
+        "",
+        0,
+        0,
+        0,
+    )
