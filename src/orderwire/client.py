@@ -54,6 +54,7 @@ class OrderStream:
         self._apikey = apikey
         self._events: queue.Queue[StreamEvent | OrderwireError | None] = queue.Queue()
         self._cursors: dict[str, tuple[str, int]] = {}
+        self._refusal: StreamRefusedError | None = None
         self._client = socketio.Client(reconnection_delay=0.2, reconnection_delay_max=5)
         self._client.on("connect", self._follow)
         self._client.on("connect_error", self._refused)
@@ -81,8 +82,8 @@ class OrderStream:
                 self._url, auth={"apikey": self._apikey}, transports=["websocket"], retry=False
             )
         except socketio.exceptions.ConnectionError as error:
-            if "login" in str(error):
-                raise StreamRefusedError from error
+            if self._refusal is not None:
+                raise self._refusal from error
             raise OrderwireError(f"{self._url} does not answer: {error}") from error
 
     def next(self, timeout: float | None = None) -> StreamEvent | None:
@@ -109,7 +110,8 @@ class OrderStream:
 
     def _refused(self, said: Any = None) -> None:
         if "login" in str(said):
-            self._events.put(StreamRefusedError())
+            self._refusal = StreamRefusedError()
+            self._events.put(self._refusal)
 
     def _taker(self, name: str) -> Any:
         def take(fields: Mapping[str, Any]) -> dict[str, Any]:
