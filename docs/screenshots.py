@@ -16,7 +16,13 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 IMAGES = Path(__file__).resolve().parent / "images"
 PORT, SIM_PORT = 15080, 18100
 URL = f"http://127.0.0.1:{PORT}"
-ARGUMENTS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+ARGUMENTS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+]
 
 SHOTS = {
     "orders-light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 720}},
@@ -32,7 +38,9 @@ SHOTS = {
 
 def main() -> None:
     """Write every picture to docs/images."""
-    chromium = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
+    chromium = next(
+        (path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None
+    )
     if chromium is None:
         sys.exit("screenshots need Chromium (Debian: apt-get install chromium)")
     IMAGES.mkdir(exist_ok=True)
@@ -47,7 +55,16 @@ def main() -> None:
 def running_demo() -> Iterator[None]:
     """Run the demo on ports of its own until it has something to show."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "orderwire", "demo", "--port", str(PORT), "--sim-port", str(SIM_PORT)]
+        command = [
+            sys.executable,
+            "-m",
+            "orderwire",
+            "demo",
+            "--port",
+            str(PORT),
+            "--sim-port",
+            str(SIM_PORT),
+        ]
         command += ["--data-dir", f"{folder}/demo", "--orders-per-minute", "120"]
         demo = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
