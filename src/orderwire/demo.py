@@ -317,9 +317,9 @@ class Demo:
 
     def _logins(self) -> Group:
         table = Table("user", "password", "sees", box=None)
-        table.add_row("asha", PASSWORD, "a trader at Zerodha")
-        table.add_row("jay", PASSWORD, "a trader at Jainam")
-        table.add_row("ops", PASSWORD, "the operator: both accounts")
+        table.add_row("asha", PASSWORD, "her orders at Zerodha")
+        table.add_row("jay", PASSWORD, "his orders at Jainam")
+        table.add_row("ops", PASSWORD, "the operator: no orders, an order is its owner's alone")
         address = Text("Open ", style="bold").append(self._settings.url, style="bold cyan underline")
         return Group(address, table)
 
