@@ -46,7 +46,7 @@ from orderwire.errors import InvalidRequestError, NotFoundError
 from orderwire.store.accounts import Accounts
 from orderwire.store.database import Database
 from orderwire.store.instruments import replace_day
-from orderwire.store.sealing import create
+from orderwire.store.sealing import Keyring, create, load
 from orderwire.store.users import Role, Users
 from orderwire.web.app import Services, Web, create_app
 from orderwire.web.assets import Assets
@@ -371,7 +371,7 @@ def a_house(folder: Path, *, assets: Assets | None = BUILT, port: int = 5080) ->
         users=Users(
             database, hasher=PasswordHash((Argon2Hasher(time_cost=1, memory_cost=64, parallelism=1),))
         ),
-        accounts=Accounts(database, create(folder / "sealing.key")),
+        accounts=Accounts(database, a_keyring(folder / "sealing.key")),
         brokers=BrokerRegistry(classes={"wired": WiredAdapter}),
     )
     house.app = create_app(house.services, assets=assets, log=log)
@@ -381,6 +381,10 @@ def a_house(folder: Path, *, assets: Assets | None = BUILT, port: int = 5080) ->
     finally:
         engine.stop()
         database.close()
+
+
+def a_keyring(path: Path) -> Keyring:
+    return load(path) if path.exists() else create(path)
 
 
 def database_of_symbols(database: Database) -> None:

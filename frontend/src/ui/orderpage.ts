@@ -1,5 +1,5 @@
 // The order page: the stream's changes into tables, tables into rows, what the user does into calls.
-import { ago } from "../core/format.ts";
+import { ago, price } from "../core/format.ts";
 import {
   byOrder,
   byPosition,
@@ -134,14 +134,14 @@ export class OrderPage implements Listener {
 
   #announce(order: Order, before: Order | undefined): void {
     const said = statusWord(order.status);
-    const details = order.status === "FILLED" ? ` at ${order.average_price}` : "";
+    const details = order.status === "FILLED" ? ` at ${price(order.average_price)}` : "";
     this.#voice.say(`${sentence(order)}: ${said.word.toLowerCase()}${details}`);
     const tone = TONES[order.status];
     if (tone === undefined || before === undefined || !this.#isNews(order)) return;
     this.#toasts.show({
       tone,
       title: `${said.word}: ${sentence(order)}`,
-      text: order.rejection_reason || (order.status === "FILLED" ? `Average price ${order.average_price}` : ""),
+      text: order.rejection_reason || (order.status === "FILLED" ? `Average price ${price(order.average_price)}` : ""),
       key: keyOf(order),
     });
   }
@@ -323,7 +323,7 @@ export class OrderPage implements Listener {
     const filled = order.filled_quantity > 0 ? ` ${order.filled_quantity} of it are filled and stay.` : "";
     this.#ask.open({
       title: "Cancel this order?",
-      text: `${sentence(order)} at ${order.price || "market"}.${filled}`,
+      text: `${sentence(order)} at ${order.price > 0 ? price(order.price) : "market"}.${filled}`,
       yes: "Cancel the order",
       no: "Keep it",
       act: async () => {

@@ -1,5 +1,6 @@
 // The order ticket: place a new order or change the terms of a live one; every field says what is wrong with it.
 import { amount, price, quantity } from "../core/format.ts";
+import { keyOf } from "../core/table.ts";
 import { type Draft, type Found, missing, needsPrice, needsTrigger, promise, value } from "../core/ticket.ts";
 import type { Order } from "../core/wire.ts";
 import { sentence } from "../core/words.ts";
@@ -9,6 +10,7 @@ import { SymbolSearch } from "./search.ts";
 import type { Toasts } from "./toasts.ts";
 
 interface Placed {
+  submission: string;
   state: string;
   orderid: string;
   message?: string;
@@ -196,8 +198,9 @@ export class Ticket {
     const order = { ...rest, action: side, account: this.#value("account") };
     const placed = await post<Placed>("/ui/orders", order, { "Idempotency-Key": this.#key });
     const title = promise(draft);
-    if (placed.state === "ACCEPTED") this.#toasts.show({ tone: "info", title: `Sent: ${title}`, text: `Order ${placed.orderid}` });
-    else this.#toasts.show({ tone: "wait", title: `In doubt: ${title}`, text: placed.message ?? "" });
+    const key = keyOf({ account: order.account, row: placed.submission });
+    if (placed.state === "ACCEPTED") this.#toasts.show({ tone: "info", title: `Sent: ${title}`, text: `Order ${placed.orderid}`, key, late: true });
+    else this.#toasts.show({ tone: "wait", title: `In doubt: ${title}`, text: placed.message ?? "", key, late: true });
     this.#dialog.close();
     this.#form.reset();
     this.#chosen = null;
