@@ -26,7 +26,7 @@ serve: setup pages ## Set everything up and run the service
 	@$(BIN)/orderwire serve $(ARGS)
 
 test: setup-dev pages peers ## Set everything up and run every test (TEST=path runs some, REPORT=1 shows figures)
-	@$(BIN)/pytest $(TEST) -n 2 --dist loadgroup $(if $(REPORT),-rA) $(ARGS)
+	@$(BIN)/pytest $(TEST) -n 2 --dist loadfile $(if $(REPORT),-rA) $(ARGS)
 
 test-browser: setup-dev pages peers ## Run the tests in a real browser
 	@$(BIN)/pytest tests/browser tests/acceptance -v $(ARGS)
