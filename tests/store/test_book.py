@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import resource
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
@@ -868,6 +870,39 @@ def test_a_lock_from_outside_is_survived(url, clock, open_database):
     clock.advance(1)
 
     assert [change.order.status for change in changes(desk.commit())] == ["OPEN"]
+    database.close()
+
+
+@contextmanager
+def files_end_at(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond `size`: what a full disk does to a writer, without one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_holds_everything_back_until_there_is_room(tmp_path, sqlite_file, clock):
+    path = tmp_path / "a.db"
+    path.write_bytes(sqlite_file)
+    database = Database(f"sqlite:///{path}", clock=clock)
+    desk = Desk(OrderBook(database, clock=clock), database)
+    desk.take(update("placed"))
+    log = path.with_name("a.db-wal")
+
+    with files_end_at(log.stat().st_size + 8192):
+        assert desk.take(*(update("open", order=str(number)) for number in range(100))) == []
+        clock.advance(1)
+        assert desk.take(update("open")) == []
+        assert desk.orders()[0].status is OrderStatus.PENDING_NEW
+    clock.advance(1)
+    told = changes(desk.commit())
+
+    assert [change.sequence for change in told] == list(range(2, 103))
+    assert desk.alerts() == ["held", "released"]
+    assert len(desk.orders()) == 101
     database.close()
 
 
