@@ -33,6 +33,7 @@ from brokersim.orders import (
     Trade,
     Validity,
 )
+from brokersim.resuming import Books, Price, under_way
 from brokersim.timeline import Timeline
 
 Listener = Callable[[ExchangeEvent], None]
@@ -308,6 +309,94 @@ class Exchange:
         for record in live:
             self._step(record, Stage.EXPIRED, Cause.DAY_END)
         return len(live)
+
+    # --- remembering -------------------------------------------------------------------------------------
+
+    def books(self) -> Books:
+        """Give everything there is to remember. The records are the exchange's own and go on growing."""
+        markets = self._markets.values()
+        most = len(self._records)
+        queued = (each for market in markets for side in Side for each in market.side(side).first(most))
+        return Books(
+            records=self._records,
+            queued={each.record.last.uid: (each.arrival, each.parts) for each in queued},
+            stops=tuple(record.last.uid for market in markets for record in market.stops),
+            prices={key: _price(market) for key, market in self._markets.items()},
+            trade_numbers=self._trade_numbers,
+            order_numbers=self._order_numbers,
+            arrivals=self._arrivals,
+            closed=self.closed,
+        )
+
+    def restore(self, books: Books) -> None:
+        """Go on where the exchange that gave `books` stopped. For a new one; listeners hear of nothing remembered.
+
+        Raises ValueError or LookupError if the books contradict themselves.
+        """
+        self._order_numbers, self._arrivals = books.order_numbers, books.arrivals
+        self._trade_numbers = dict(books.trade_numbers)
+        self.closed = books.closed
+        for uid, record in books.records.items():
+            self._records[uid] = record
+            self._by_user.setdefault(_owner(record), []).append(record)
+        self.trades = sorted(
+            (each for record in self._records.values() for each in record.trades), key=_traded_at
+        )
+        for uid in books.stops:
+            self._market_of(self._record(uid)).stops.append(self._record(uid))
+        for record in self._records.values():
+            if record.last.live:
+                self._resume(record, books)
+        for key, price in books.prices.items():
+            self._resume_market(self._markets[key], price)
+
+    def _resume_market(self, market: Market, price: Price) -> None:
+        market.last, market.anchor = price.last, price.anchor
+        market.held, market.paused = price.held, price.paused
+        self.timeline.after(0, partial(self._after_price, market))
+
+    def _resume(self, record: OrderRecord, books: Books) -> None:
+        order = record.last
+        if order.stage in UNCONFIRMED:
+            self._resume_unconfirmed(record)
+            return
+        if place := books.queued.get(order.uid):
+            arrival, parts = place
+            book = self._market_of(record).side(order.side)
+            book.add(Resting(record=record, arrival=arrival, parts=parts))
+        elif order.uid not in books.stops:
+            raise ValueError(f"{order.uid} is live but in no book")
+        self._resume_requests(record)
+        self._resume_expiry(record)
+
+    def _resume_unconfirmed(self, record: OrderRecord) -> None:
+        pace = self.pace
+        steps = {
+            Stage.AMO_RECEIVED: (pace.amo_hold, self._release_amo),
+            Stage.RECEIVED: (pace.validate, self._validate),
+            Stage.VALIDATING: (pace.validate, self._send),
+            Stage.SENT: (pace.send + pace.acknowledge, self._register),
+        }
+        delay, step = steps[record.last.stage]
+        if record.last.stage is Stage.AMO_RECEIVED:
+            self._waiting_amo.append(record)
+        self._later(record, delay, partial(step, record))
+
+    def _resume_requests(self, record: OrderRecord) -> None:
+        waiting = under_way(record.history)
+        for terms in waiting.sent:
+            self._later(record, self.pace.modify, partial(self._finish_modification, record, terms))
+        for terms in waiting.validating:
+            self._later(record, self.pace.modify, partial(self._send_modification, record, terms))
+        for _ in range(waiting.cancellations):
+            self._later(record, self.pace.cancel, partial(self._finish_cancel, record))
+
+    def _resume_expiry(self, record: OrderRecord) -> None:
+        request = record.last.request
+        if request.ttl_minutes and record.last.terms.validity is Validity.TTL:
+            registered = next(each.registered_at for each in record.history if each.registered_at)
+            age = (self.timeline.date - registered).total_seconds()
+            self.timeline.after(request.ttl_minutes * 60 - age, partial(self._expire, record))
 
     # --- stages ------------------------------------------------------------------------------------------
 
@@ -623,6 +712,10 @@ class Exchange:
 
 
 _EXCHANGE_DIGITS: Final = {"NSE": "11", "BSE": "12", "NFO": "13", "BFO": "14", "CDS": "15", "MCX": "16"}
+
+
+def _price(market: Market) -> Price:
+    return Price(last=market.last, anchor=market.anchor, held=market.held, paused=market.paused)
 
 
 def _traded_at(trade: Trade) -> datetime:

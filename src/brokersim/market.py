@@ -116,7 +116,7 @@ class Market:
         self.paused = False
         self.stops: list[OrderRecord] = []
         self.depth = max(instrument.lot, 1) * _LOTS_IN_DEPTH
-        self._anchor = instrument.price
+        self.anchor = instrument.price
         self._sides = {side: BookSide(side) for side in Side}
 
     @property
@@ -132,18 +132,18 @@ class Market:
 
     def move(self, price: Decimal) -> None:
         """Set the last price; wandering goes on round it."""
-        self.last = self._anchor = price
+        self.last = self.anchor = price
 
     def traded(self, price: Decimal) -> None:
         """Let a trade make the price, unless the price is held."""
-        if not self.held and abs(price - self._anchor) <= self._width(_WANDER):
+        if not self.held and abs(price - self.anchor) <= self._width(_WANDER):
             self.last = price
 
     def wander(self, ticks: int) -> None:
         """Move by so many ticks, not farther from the anchor than allowed."""
         price = self.last + ticks * self.instrument.tick
         low, high = self.instrument.band
-        if abs(price - self._anchor) <= self._width(_WANDER) and low <= price <= high:
+        if abs(price - self.anchor) <= self._width(_WANDER) and low <= price <= high:
             self.last = price
 
     def fires(self, order: OrderSnapshot) -> bool:

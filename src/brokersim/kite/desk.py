@@ -43,7 +43,7 @@ class _Draft:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Iceberg:
+class Iceberg:
     """The legs of one iceberg that are still to be placed."""
 
     quantities: list[int]
@@ -56,12 +56,16 @@ class _Iceberg:
 
 @dataclass(slots=True)
 class Desk:
-    """Takes orders for Kite's users. Listens to the exchange for the next leg of icebergs and cover orders."""
+    """Takes orders for Kite's users. Listens to the exchange for the next leg of icebergs and cover orders.
+
+    `numbers` counts the order ids given out. `icebergs` and `covers` are by the order id whose fill they wait for:
+    the legs to come, and the trigger price of the order that covers it.
+    """
 
     world: World
-    _numbers: int = 0
-    _icebergs: dict[str, _Iceberg] = field(default_factory=dict)
-    _covers: dict[str, Decimal] = field(default_factory=dict)
+    numbers: int = 0
+    icebergs: dict[str, Iceberg] = field(default_factory=dict)
+    covers: dict[str, Decimal] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Begin to listen."""
@@ -76,7 +80,7 @@ class Desk:
             return self._iceberg(draft, form)
         order = self._submit(draft)
         if variety == "co":
-            self._covers[order.order_id] = forms.decimal(form, "trigger_price")
+            self.covers[order.order_id] = forms.decimal(form, "trigger_price")
         return {"order_id": order.order_id}
 
     def modify(self, session: Session, variety: str, order_id: str, form: Form) -> dict[str, Any]:
@@ -101,19 +105,19 @@ class Desk:
         self._check_variety(order, forms.variety(variety))
         if order.stage not in RESTING | {Stage.AMO_RECEIVED}:
             raise bad_input("Order cannot be cancelled as it is being processed. Try later.")
-        self._icebergs.pop(order_id, None)
+        self.icebergs.pop(order_id, None)
         self.world.exchange.cancel(order.uid)
         return {"order_id": order_id}
 
     def new_order_id(self) -> str:
         """Make an order id: 19 digits, 15 digits, or both kinds in turn, as the settings say."""
-        self._numbers += 1
+        self.numbers += 1
         style = self.world.settings.kite_order_ids
-        short = style == "15" or (style == "mixed" and self._numbers % 2 == 0)
+        short = style == "15" or (style == "mixed" and self.numbers % 2 == 0)
         if short:
-            return f"{self.world.timeline.date:%y%m%d}{self._numbers:09}"
+            return f"{self.world.timeline.date:%y%m%d}{self.numbers:09}"
         millis = int(self.world.timeline.now * 1000) - _ID_EPOCH
-        return str((millis << _ID_BITS) | (self._numbers % (1 << _ID_BITS)))
+        return str((millis << _ID_BITS) | (self.numbers % (1 << _ID_BITS)))
 
     # --- reading a placing call --------------------------------------------------------------------------
 
@@ -215,11 +219,11 @@ class Desk:
     def _iceberg(self, draft: _Draft, form: Form) -> dict[str, Any]:
         count, each = forms.legs(form, draft.request.terms.quantity)
         total = draft.request.terms.quantity
-        plan = _Iceberg(quantities=_split(total, each), total=total, legs=count, leg_quantity=each)
+        plan = Iceberg(quantities=_split(total, each), total=total, legs=count, leg_quantity=each)
         self._check_margin(draft.request)
         return {"order_id": self._next_leg(self._protected(draft.request, draft.protection), plan)}
 
-    def _next_leg(self, request: OrderRequest, plan: _Iceberg) -> str:
+    def _next_leg(self, request: OrderRequest, plan: Iceberg) -> str:
         quantity = plan.quantities.pop(0)
         plan.placed += 1
         meta = {
@@ -240,7 +244,7 @@ class Desk:
             meta={**request.meta, "meta": meta},
         )
         plan.first = plan.first or order_id
-        self._icebergs[order_id] = plan
+        self.icebergs[order_id] = plan
         self.world.exchange.submit(leg)
         return order_id
 
@@ -248,8 +252,8 @@ class Desk:
         order = event.order
         if order.broker != BROKER or order.live:
             return
-        plan = self._icebergs.pop(order.order_id, None)
-        trigger = self._covers.pop(order.order_id, None)
+        plan = self.icebergs.pop(order.order_id, None)
+        trigger = self.covers.pop(order.order_id, None)
         if order.stage is not Stage.FILLED:
             return
         if plan is not None and plan.quantities:

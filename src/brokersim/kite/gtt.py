@@ -80,6 +80,15 @@ class Triggers:
         """Show all of a user."""
         return [_row(each) for each in self._triggers.values() if each.session.user == session.user]
 
+    def remember(self) -> tuple[Trigger, ...]:
+        """Give every GTT there ever was."""
+        return tuple(self._triggers.values())
+
+    def restore(self, triggers: tuple[Trigger, ...]) -> None:
+        """Go on with those that `remember` gave before a restart."""
+        self._triggers = {each.id: each for each in triggers}
+        self._watch()
+
     def _own(self, session: Session, trigger_id: str) -> Trigger:
         found = self._triggers.get(int(trigger_id)) if trigger_id.isdecimal() else None
         if found is None or found.session.user != session.user:

@@ -86,14 +86,14 @@ class _Origin:
 
 @dataclass(slots=True)
 class Desk:
-    """Takes calls for XTS's users. `settings` gives the present settings."""
+    """Takes calls for XTS's users. `settings` gives the present settings, `numbers` is the latest AppOrderID."""
 
     world: World
     book: Book
     positions: Positions
     pushes: Pushes
     settings: Callable[[], XtsSettings]
-    _numbers: int = field(default=0, init=False)
+    numbers: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         """Have orders with formal flaws refused by the order management system, after "Request sent"."""
@@ -438,8 +438,8 @@ class Desk:
         """Give an AppOrderID: ten digits that go on growing after a restart on the same day."""
         now = self.world.timeline.date
         milliseconds = ((now.hour * 60 + now.minute) * 60 + now.second) * 1000 + now.microsecond // 1000
-        self._numbers = max(self._numbers + 1, 1_100_000_000 + milliseconds)
-        return str(self._numbers)
+        self.numbers = max(self.numbers + 1, 1_100_000_000 + milliseconds)
+        return str(self.numbers)
 
     def _submit(
         self,

@@ -19,7 +19,7 @@ class Positions:
     """Positions by client, contract and product, in the order first traded."""
 
     last_price: LastPrice
-    _rows: dict[str, dict[_Key, Position]] = field(default_factory=dict)
+    rows: dict[str, dict[_Key, Position]] = field(default_factory=dict)
 
     def take(self, trade: Trade) -> Position:
         """Add a trade; give the position it made."""
@@ -34,16 +34,16 @@ class Positions:
 
     def of(self, client: str) -> list[Position]:
         """Give a client's positions at the present prices."""
-        return [self._priced(each) for each in self._rows.get(client, {}).values()]
+        return [self._priced(each) for each in self.rows.get(client, {}).values()]
 
     def find(self, client: str, key: str, product: str) -> Position | None:
         """Give one position, if the client has it."""
-        position = self._rows.get(client, {}).get((key, product))
+        position = self.rows.get(client, {}).get((key, product))
         return self._priced(position) if position else None
 
     def row(self, client: str, instrument: Instrument, product: str) -> Position:
         """Give one position, begun if need be."""
-        rows = self._rows.setdefault(client, {})
+        rows = self.rows.setdefault(client, {})
         fresh = Position(instrument=instrument, product=product, last=Decimal(0))
         return self._priced(rows.setdefault((instrument.key, product), fresh))
 
