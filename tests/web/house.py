@@ -96,6 +96,9 @@ class WiredAdapter:
     has_postback = False
 
 
+BROKERS = BrokerRegistry(classes={"wired": WiredAdapter})
+
+
 @dataclass
 class Held:
     """What `snapshot` returns."""
@@ -350,7 +353,9 @@ def order(account: str = "acc", number: int = 1, **facts: Any) -> OrderView:
 
 
 @contextmanager
-def a_house(folder: Path, *, assets: Assets | None = BUILT, port: int = 5080) -> Iterator[House]:
+def a_house(
+    folder: Path, *, assets: Assets | None = BUILT, port: int = 5080, brokers: BrokerRegistry = BROKERS
+) -> Iterator[House]:
     """Build the web over a database in `folder`."""
     clock = SystemClock()
     database = Database(f"sqlite:///{folder / 'orderwire.db'}", clock=clock)
@@ -372,7 +377,7 @@ def a_house(folder: Path, *, assets: Assets | None = BUILT, port: int = 5080) ->
             database, hasher=PasswordHash((Argon2Hasher(time_cost=1, memory_cost=64, parallelism=1),))
         ),
         accounts=Accounts(database, a_keyring(folder / "sealing.key")),
-        brokers=BrokerRegistry(classes={"wired": WiredAdapter}),
+        brokers=brokers,
     )
     house.app = create_app(house.services, assets=assets, log=log)
     engine.start()

@@ -226,12 +226,22 @@ class Realtime:
         cursors = read_cursors(request)
         for account in client.reader.accounts:
             self._catch_up(client, account, cursors.get(account))
+        self._catch_up_all(client, self._behind(client))
         return {"version": self._version, "accounts": client.reader.accounts}
 
     def _catch_up_all(self, client: _Client, behind: Iterable[AccountId]) -> None:
-        """Give snapshots where the log has moved on without this client: it fell behind, or a new epoch began."""
-        for account in behind:
-            self._catch_up(client, account, None)
+        """Give snapshots where the log has moved on without this client: it fell behind, or a new epoch began.
+
+        Again where it fell behind meanwhile: a client with nothing to acknowledge would wait for the next change.
+        """
+        while behind:
+            for account in behind:
+                self._catch_up(client, account, None)
+            behind = self._behind(client)
+
+    def _behind(self, client: _Client) -> list[AccountId]:
+        with client.lock:
+            return client.outbox.behind()
 
     def _catch_up(self, client: _Client, account: AccountId, cursor: Cursor | None) -> None:
         with client.lock:
