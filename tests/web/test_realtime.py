@@ -8,19 +8,22 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 import socketio
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_raw
 
+from orderwire.clock import SystemClock
 from orderwire.core.events import Event, EventType
 from orderwire.core.orders import AccountId, OrderStatus
 from orderwire.core.recovery import Freshness
 from orderwire.store.users import Scope
 from orderwire.web.outbox import Cursor
-from orderwire.web.realtime import Painted, paint_time, read_cursors
-from web.house import House, cookie_of, csrf, order, settle
+from orderwire.web.realtime import Painted, Realtime, paint_time, read_cursors
+from orderwire.web.realtime import Reader as ReaderOf
+from web.house import House, MemoryLog, cookie_of, csrf, order, settle
 
 ACC = AccountId("acc")
 WAIT = 5.0
@@ -469,3 +472,19 @@ def test_a_browser_that_stops_reading_its_socket_does_not_hold_up_the_others(ser
 
         held = [client.outbox.outstanding for client in server.web.realtime.audience]
     assert max(held) == 128
+
+
+def test_a_client_that_missed_more_than_may_wait_for_it_is_given_a_snapshot_at_once():
+    """Nothing is on its way to it, so no acknowledgement of its own would ever say that it is behind."""
+    log, sent = MemoryLog(), []
+    wire = SimpleNamespace(
+        server=SimpleNamespace(emit=lambda name, payload, **_: sent.append((name, payload)))
+    )
+    realtime = Realtime(wire, log=log, feeds=tuple, clock=SystemClock(), most=2)
+    realtime.connect("c1", ReaderOf(user="asha", accounts=(ACC,)))
+    for number in range(4):
+        log.change(order(number=number))
+
+    realtime.follow("c1", {"cursors": {ACC: {"epoch": log.epoch, "sequence": 1}}})
+
+    assert [(name, payload["sequence"]) for name, payload in sent] == [("snapshot", 4)]
