@@ -33,15 +33,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def eventually(check: Callable[[], Any], *, within: float = DEADLINE, what: str = "") -> Any:
-    """Return the first true result of `check`, asked again and again; fails after `within` seconds."""
+def eventually(
+    check: Callable[[], Any], *, within: float = DEADLINE, what: str = "", last: object = None
+) -> Any:
+    """Return the first true result of `check`, asked again and again; fails after `within` seconds, showing `last`."""
     deadline = time.monotonic() + within
     while True:
         found = check()
         if found:
             return found
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what or check} did not come true within {within} s; last: {found!r}")
+            raise AssertionError(
+                f"{what or check} did not come true within {within} s; last: {last or found!r}"
+            )
         time.sleep(0.02)  # the pace of asking, not a wait for an outcome
 
 
