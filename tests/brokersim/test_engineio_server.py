@@ -26,7 +26,7 @@ JOINED = '42["joined","Socket joined successfully!"]'
 def story(function):
     @functools.wraps(function)
     def run(*args, **kwargs):
-        asyncio.run(asyncio.wait_for(function(*args, **kwargs), 20))
+        asyncio.run(asyncio.wait_for(function(*args, **kwargs), 90))
 
     return run
 

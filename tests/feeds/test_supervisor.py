@@ -381,16 +381,46 @@ def test_unchanged_rows_that_agree_with_what_we_hold_are_published_once():
         desk.held.current = lambda account, order_id: FakeView
         await asyncio.sleep(30)
 
-    class FakeView:
-        filled_quantity = 0
-        status = OrderStatus.OPEN
-        pending_modify = pending_cancel = conflict = checking = False
-
     desk = Desk()
     desk.broker.book = [order()]
     desk.run(story)
 
     assert len(desk.orders()) == 1
+
+
+class FakeView:
+    filled_quantity = 0
+    quantity = 10
+    price = trigger_price = 0
+    status = OrderStatus.OPEN
+    pending_modify = pending_cancel = conflict = checking = False
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("quantity", 9),
+        ("price", 1),
+        ("trigger_price", 1),
+        ("filled_quantity", 1),
+        ("status", OrderStatus.CANCELLED),
+        ("conflict", True),
+        ("checking", True),
+        ("pending_modify", True),
+        ("pending_cancel", True),
+    ],
+)
+def test_a_row_that_contradicts_what_we_hold_is_published_at_every_read_until_it_is_settled(name, other):
+    async def story(desk):
+        desk.held.open = 1
+        desk.held.current = lambda account, order_id: type("Held", (FakeView,), {name: other})
+        await asyncio.sleep(9)
+
+    desk = Desk()
+    desk.broker.book = [order()]
+    desk.run(story)
+
+    assert len(desk.orders()) == len(desk.broker.read_times) > 1
 
 
 def test_a_row_we_do_not_hold_is_published_again_at_every_read():

@@ -71,7 +71,13 @@ class BookPoller:
         held = self._held.current(row.account, row.order_id)
         if held is None:
             return False
-        agrees = held.filled_quantity == row.filled_quantity and held.status == row.status
+        agrees = (held.status, held.filled_quantity, held.quantity, held.price, held.trigger_price) == (
+            row.status,
+            row.filled_quantity,
+            row.quantity,
+            row.price,
+            row.trigger_price,
+        )
         if not agrees:
             self.missed_by_push += 1
         overlaid = held.pending_modify or held.pending_cancel or held.conflict or held.checking
