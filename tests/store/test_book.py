@@ -228,6 +228,7 @@ def test_an_old_observation_is_kept_and_tells_nothing(desk):
 
     assert desk.take(update("open")) == []
     assert desk.orders()[0].status is OrderStatus.FILLED
+    assert desk.book.last_update("A1", ORDER).raw_status == "COMPLETE"
     assert [entry.verdict for entry in inbox.timeline(desk.database, "A1", ORDER)][-1] is Verdict.SAME
 
 

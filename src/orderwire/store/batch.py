@@ -217,19 +217,13 @@ class Batch:
             source=update.channel,
         )
         moved = told is None or replace(page, source=told.source) != told
+        known = held is not None and digest in held.marks
         written = moved or held is None or state != held.state
-        marks = held.marks if held else ()
         now = Held(
-            state=state,
-            view=page if moved or told is None else told,
-            last_day=_last_day(page, held, book_day) if written or held is None else held.last_day,
-            seen_day=max(book_day, held.seen_day) if held else book_day,
-            latest=bare,
-            marks=marks if digest in marks else (*marks[-MOST_SEEN + 1 :], digest),
-            rival=rival,
+            state=state, view=page, last_day=_last_day(page, held, book_day), seen_day=book_day, latest=bare
         )
-        self._stage(now, written=written)
-        if digest in marks:
+        self._stage(_carried(now, held, digest, rival, written=written, moved=moved), written=written)
+        if known:
             self.tallies["duplicates"] += 1
         else:
             verdict = Verdict.APPLIED if written else Verdict.SAME
@@ -647,6 +641,23 @@ def _judged(
         return state, rival, True
     too_soon = agree(rival, update, seconds_apart=1.0)
     return state, rival if too_soon else update, shown
+
+
+def _carried(
+    now: Held, held: Held | None, digest: int, rival: OrderUpdate | None, *, written: bool, moved: bool
+) -> Held:
+    """Return `now` with what it keeps of `held`: an observation that changed nothing is not the latest."""
+    if held is None:
+        return replace(now, marks=(digest,), rival=rival)
+    return replace(
+        now,
+        view=now.view if moved else held.view,
+        last_day=now.last_day if written else held.last_day,
+        seen_day=max(now.seen_day, held.seen_day),
+        latest=now.latest if written else held.latest,
+        marks=held.marks if digest in held.marks else (*held.marks[-MOST_SEEN + 1 :], digest),
+        rival=rival,
+    )
 
 
 def _last_day(page: OrderView, held: Held | None, book_day: date) -> date:

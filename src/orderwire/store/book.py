@@ -122,7 +122,7 @@ class OrderBook:
         return self._memory.shelf(account).shown(order_id)
 
     def last_update(self, account: AccountId, order_id: OrderId) -> OrderUpdate | None:
-        """Return the newest observation of an order that counted, without the broker's bytes. Any thread."""
+        """Return the newest observation that told something new of an order. Any thread."""
         return self._memory.latest(account, order_id)
 
     def open_orders(self, account: AccountId) -> int:

@@ -168,9 +168,9 @@ def observations(
 
 
 def last_applied(connection: Connection, account: AccountId, order_id: OrderId) -> OrderUpdate | None:
-    """Return the newest observation that counted."""
+    """Return the newest observation that told something new."""
     mine = (_TABLE.c.account == account, _TABLE.c.order_id == order_id)
-    counted = _TABLE.c.verdict.in_((Verdict.APPLIED, Verdict.SAME))
+    counted = _TABLE.c.verdict == Verdict.APPLIED
     newest = select(_TABLE).where(*mine, counted).order_by(_TABLE.c.id.desc()).limit(1)
     row = connection.execute(newest).first()
     return _observation(row) if row else None

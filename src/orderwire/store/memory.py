@@ -37,7 +37,7 @@ class Held(Struct, frozen=True, kw_only=True, gc=False):
     seen_day: date
     """The last session day whose book held it."""
     latest: OrderUpdate | None = None
-    """The newest observation that counted, without the broker's bytes."""
+    """The newest observation that told something new, without the broker's bytes."""
     marks: tuple[int, ...] = ()
     """Dedupe marks of the latest observations."""
     rival: OrderUpdate | None = None
@@ -158,7 +158,7 @@ class Memory:
         return submissions.submission_for_key(self._database, account, idempotency_key)
 
     def latest(self, account: AccountId, order_id: OrderId) -> OrderUpdate | None:
-        """Return the newest observation that counted, from memory or the inbox. Any thread."""
+        """Return the newest observation that told something new, from memory or the inbox. Any thread."""
         held = self.shelf(account).orders.get(order_id)
         if held is not None and held.latest is not None:
             return held.latest
