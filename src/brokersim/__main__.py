@@ -6,17 +6,19 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from brokersim.running import LOOPBACK, Options, PortTakenError, Running, running
+from brokersim.state import StateError
 from brokersim.world import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exit code 1 if a port is taken, 2 for wrong arguments."""
+    """Run the command line; exit code 1 if a port is taken or the state unusable, 2 for wrong arguments."""
     options = _options(_parser().parse_args(arguments))
     try:
         asyncio.run(_serve(options))
-    except PortTakenError as error:
+    except (PortTakenError, StateError) as error:
         sys.exit(f"brokersim: {error}")
 
 
@@ -33,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--push-ms", type=_milliseconds, default=20, help="time from an event to its push")
     serve.add_argument("--kite-postback-url", default="", help="where app demokite's postbacks go")
     serve.add_argument("--kite-redirect-url", default="", help="where app demokite's login returns to")
+    serve.add_argument("--state", type=Path, metavar="FILE", help="keep the books over restarts in this file")
     return parser
 
 
@@ -60,6 +63,7 @@ def _options(given: argparse.Namespace) -> Options:
         seed=given.seed,
         kite_postback_url=given.kite_postback_url,
         kite_redirect_url=given.kite_redirect_url,
+        state=given.state,
         settings=settings,
     )
 

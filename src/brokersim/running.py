@@ -5,12 +5,14 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
 from brokersim import control
 from brokersim.kite import app as kite
+from brokersim.state import Keeper
 from brokersim.world import Settings, World
 from brokersim.xts import app as xts
 
@@ -24,7 +26,10 @@ class PortTakenError(OSError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Where to listen and how to behave. Port 0 lets the system choose; the control API is on loopback only."""
+    """Where to listen and how to behave. Port 0 lets the system choose; the control API is on loopback only.
+
+    `state` is the file that keeps the brokers' books over restarts; without it everything is in memory.
+    """
 
     host: str = LOOPBACK
     kite_port: int = 0
@@ -33,6 +38,7 @@ class Options:
     seed: int = 1
     kite_postback_url: str = ""
     kite_redirect_url: str = ""
+    state: Path | None = None
     settings: Settings = field(default_factory=Settings)
 
 
@@ -64,24 +70,29 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(options: Options | None = None, *, world: World | None = None) -> AsyncIterator[Running]:
-    """Run all three hosts until the block ends. Raises PortTakenError, having bound nothing.
+    """Run all three hosts until the block ends. Raises PortTakenError, having bound nothing, and StateError.
 
     A `world` of one's own lets a test reach into the market; its settings are kept.
     """
     options = options or Options()
     world = world or World(seed=options.seed, settings=options.settings)
-    _configure_demo_app(world, options)
     kite_app = kite.build_app(world)
     hosts = (
         (kite_app, options.host, options.kite_port),
         (xts.build_app(world), options.host, options.xts_port),
         (control.build_app(world, kite_app[kite.KITE]), LOOPBACK, options.control_port),
     )
+    keeper = _remembering(world, options.state)
+    _configure_demo_app(world, options)
     runners: list[web.AppRunner] = []
     async with contextlib.AsyncExitStack() as stack:
+        if keeper:
+            stack.push_async_callback(keeper.finish)
         stack.push_async_callback(_stop, world, runners)
         ports = [await _listen(runners, *host) for host in hosts]
         world.spawn(world.run())
+        if keeper:
+            keeper.begin()
         yield Running(
             world=world,
             host=options.host,
@@ -89,6 +100,13 @@ async def running(options: Options | None = None, *, world: World | None = None)
             xts_port=ports[1],
             control_port=ports[2],
         )
+
+
+def _remembering(world: World, path: Path | None) -> Keeper | None:
+    keeper = Keeper(world, path) if path else None
+    if keeper:
+        keeper.restore()
+    return keeper
 
 
 def _configure_demo_app(world: World, options: Options) -> None:
