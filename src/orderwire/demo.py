@@ -187,6 +187,7 @@ class Demo:
         command = [sys.executable, "-m", "brokersim", "serve", "--seed", str(plan.seed)]
         for name, number in ports.items():
             command += [f"--{name}-port", str(number)]
+        command += ["--state", str(plan.data_dir / "brokersim.state.json")]
         command += ["--kite-redirect-url", f"{self._settings.url}/accounts/{ZERODHA}/callback"]
         command += ["--kite-postback-url", self._postback_url()]
         child = self._spawn("brokersim", command)
