@@ -176,7 +176,9 @@ def _body() -> bytes | None:
     """Read the raw body whatever its Content-Type (kite.md §4); None when it is larger than allowed."""
     if (request.content_length or 0) > MOST_BYTES:
         return None
-    request.max_content_length = MOST_BYTES + 1  # the app's own limit would cut a body without a length silently
+    request.max_content_length = (
+        MOST_BYTES + 1
+    )  # the app's own limit would cut a body without a length silently
     body = request.stream.read(MOST_BYTES + 1)
     return None if len(body) > MOST_BYTES else body
 
