@@ -12,6 +12,9 @@ COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --g
 TEST ?= tests
 SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' 2>/dev/null)
 
+# Compiled modules are kept: the tests start many processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-browser check lint types walls setup setup-dev pages peers format lock \
   screenshots bench-engine soak clean

@@ -24,7 +24,7 @@ from orderwire.web import operations
 
 PASSWORD = "house-password"
 ZERODHA, JAINAM = "zerodha-asha", "jainam-jay"
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 def free_port() -> int:

@@ -35,7 +35,7 @@ PASSWORD: Final = "orderwire-demo"  # noqa: S105 - public, of the demo only
 USERS: Final[Mapping[str, Role]] = {"asha": Role.TRADER, "jay": Role.TRADER, "ops": Role.OPERATOR}
 ZERODHA, JAINAM = "zerodha-asha", "jainam-jay"
 
-READY_WAIT: Final = 30.0
+READY_WAIT: Final = 60.0
 STOP_WAIT: Final = 2.5
 """Seconds the children get to stop by themselves; then they are killed, so that 3 s are kept."""
 

@@ -112,8 +112,9 @@ def _trade_key(trade: Trade) -> tuple[str, OrderId, str]:
 
 
 def _moved(before: Position | None, now: Position) -> bool:
-    return before is None or (before.quantity, before.buy_quantity, before.sell_quantity) != (
-        now.quantity,
-        now.buy_quantity,
-        now.sell_quantity,
-    )
+    return before is None or _standing(before) != _standing(now)
+
+
+def _standing(position: Position) -> tuple[object, ...]:
+    """What makes a position worth telling again; the session day is part of it, a page shows only today's."""
+    return (position.trading_date, position.quantity, position.buy_quantity, position.sell_quantity)
