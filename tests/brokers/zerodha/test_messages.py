@@ -308,6 +308,12 @@ def test_holdings_count_shares_on_their_way_in():
     assert (holding.symbol, holding.quantity, holding.average_price) == ("INFY", 20, Decimal("1401.78125"))
 
 
+@pytest.mark.parametrize("amount", ['"NaN"', '"-Infinity"', "1e400"])
+def test_money_that_is_no_number_is_refused(amount):
+    with pytest.raises(ProtocolViolationError, match="out of all bounds"):
+        messages.read_funds(Raw(b'{"equity":{"net":%s}}' % amount.encode()), AccountId("acc"))
+
+
 def test_funds_are_the_sum_of_the_segments():
     assert messages.read_funds(data_of("margins.json"), AccountId("acc")) == Funds(
         account=AccountId("acc"),

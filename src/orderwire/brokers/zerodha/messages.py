@@ -454,11 +454,11 @@ def read_funds(data: Raw, account: AccountId) -> Funds:
     used = [segment.utilised or _Utilised() for segment in segments]
     return Funds(
         account=account,
-        available=_sum(segment.net for segment in segments),
-        utilised=_sum(one.debits for one in used),
-        collateral=_sum(one.collateral for one in held),
-        m2m_realised=_sum(one.m2m_realised for one in used),
-        m2m_unrealised=_sum(one.m2m_unrealised for one in used),
+        available=_sum((segment.net for segment in segments), data),
+        utilised=_sum((one.debits for one in used), data),
+        collateral=_sum((one.collateral for one in held), data),
+        m2m_realised=_sum((one.m2m_realised for one in used), data),
+        m2m_unrealised=_sum((one.m2m_unrealised for one in used), data),
     )
 
 
@@ -552,8 +552,8 @@ def _broker_time(text: str | None, raw: Raw | bytes) -> datetime | None:
         raise ProtocolViolationError(f"{text[:40]!r} is not Kite's form of a time", raw=bytes(raw)) from None
 
 
-def _sum(numbers: Iterable[Decimal | None]) -> Money:
-    return sum((number for number in numbers if number is not None), ZERO)
+def _sum(numbers: Iterable[Decimal | None], raw: Raw) -> Money:
+    return sum((_money(number, raw) for number in numbers), ZERO)
 
 
 def moment(text: str) -> datetime:
