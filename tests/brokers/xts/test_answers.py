@@ -22,7 +22,7 @@ from orderwire.brokers.xts.answers import (
     socket_path,
     token_expiry,
 )
-from orderwire.errors import BrokerError, ConfigurationError
+from orderwire.errors import BrokerError, BrokerUnreachableError, ConfigurationError
 
 
 def answer(status=200, **envelope):
@@ -61,6 +61,14 @@ def test_what_is_no_envelope_is_unreadable_and_not_ok(body):
     read = read_answer(200, body)
 
     assert (read.ok, read.readable) == (False, False)
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"code": "s-orders-0001"}', b'{"type": null}', b'{"data": {}}'])
+def test_a_success_that_says_neither_success_nor_error_leaves_an_order_in_doubt(body):
+    error = order_error(read_answer(200, body))
+
+    assert isinstance(error, BrokerUnreachableError)
+    assert error.sent
 
 
 def test_an_error_wrapped_under_data_is_unwrapped():

@@ -49,7 +49,7 @@ class Answer:
     result: bytes = b""
     """The envelope's `result`, as its own JSON bytes."""
     readable: bool = True
-    """False: no envelope at all; an HTML page, a cut body."""
+    """False: no envelope at all; an HTML page, a cut body, a success without a `type`, of which nothing is known."""
 
     @property
     def empty(self) -> bool:
@@ -84,6 +84,7 @@ def read_answer(status: int, body: bytes) -> Answer:
         code=str(envelope.code or ""),
         description=_describe(envelope),
         result=bytes(envelope.result),
+        readable=envelope.type is not None or status >= 300,
     )
 
 
