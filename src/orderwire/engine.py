@@ -641,6 +641,7 @@ class EventEngine:
             if all(handler != other for other, _ in present):
                 self._handlers[type] = (*present, (handler, lane))
                 self._route(type)
+                self._retire_at_rest()
 
     def unregister(self, type: str, handler: Handler) -> None:  # noqa: A002 - vn.py's name
         """Stop calling `handler` for `type`, from the next event on; no effect when it is not registered."""
@@ -656,6 +657,7 @@ class EventEngine:
             self._route(type)
             if not kept and type != EventType.TIMER:
                 self._replace(type, None)
+            self._retire_at_rest()
 
     def register_general(self, handler: Handler) -> None:
         """Call `handler(event)` for every event, after the type's own handlers. TypeError when not callable."""
@@ -741,6 +743,7 @@ class EventEngine:
             self._other_tally = self._other_route[2]
             for kind in dict.fromkeys((EventType.TIMER.value, *self._handlers, *self._routes)):
                 self._route(kind)
+            self._retire_at_rest()
 
     def _route(self, kind: str) -> None:
         label = self._meters.label(kind, registered=True)
@@ -759,8 +762,10 @@ class EventEngine:
         if replaced is not None:
             replaced[2].retired = True
             self._routes_replaced = True
-            if self._run is None:
-                self._meters.retire()
+
+    def _retire_at_rest(self) -> None:
+        if self._routes_replaced and self._run is None:
+            self._retire()
 
     def _make_route(self, kind: str, label: str) -> _Route:
         first = (
