@@ -70,6 +70,18 @@ test("a change replaces its row and tells what was there", () => {
   assert.equal(table.shown[0]?.status, "FILLED");
 });
 
+test("an order found to be ours takes the place of its line by order id", () => {
+  const table = new Table<Order>(byOrder("time", false));
+  table.put(order(1, { row: "1" }));
+  table.put(order(1, { row: "OWTAG", submission: "OWTAG" }));
+
+  assert.deepEqual(
+    table.shown.map((each) => each.row),
+    ["OWTAG"],
+  );
+  assert.equal(table.size, 1);
+});
+
 test("a row of one account never replaces a row of another", () => {
   const table = new Table<Order>(byOrder(NEWEST));
   table.put(order(1));

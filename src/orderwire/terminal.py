@@ -43,7 +43,7 @@ class OrdersOnScreen:
         if event.kind == "snapshot":
             self._replace(event)
         elif event.kind == "order":
-            self._orders[event.account, event.fields["row"]] = event.fields
+            self._put(event)
         elif event.kind == "feed":
             self._feeds[event.account] = event.fields
 
@@ -55,6 +55,13 @@ class OrdersOnScreen:
     def render(self) -> Group:
         """Return what `rich` draws."""
         return Group(self._feed_line(), self._table())
+
+    def _put(self, event: StreamEvent) -> None:
+        """A line known by its order id gives way to the same order's line under its submission."""
+        order = event.fields
+        if order["row"] != order["orderid"]:
+            self._orders.pop((event.account, order["orderid"]), None)
+        self._orders[event.account, order["row"]] = order
 
     def _replace(self, event: StreamEvent) -> None:
         self._orders = {key: order for key, order in self._orders.items() if key[0] != event.account}

@@ -3,6 +3,8 @@
 export interface Keyed {
   account: string;
   row: string;
+  /** The broker's id of an order. A line known by it gives way to the same order's line under its submission. */
+  orderid?: string;
 }
 
 export type Compare<T> = (a: T, b: T) => number;
@@ -43,6 +45,7 @@ export class Table<T extends Keyed> {
   /** Put a new version of a row; returns the version it replaces. */
   put(row: T): T | undefined {
     const key = keyOf(row);
+    if (row.orderid && row.orderid !== row.row) this.#drop(keyOf({ account: row.account, row: row.orderid }));
     const before = this.#rows.get(key);
     this.#rows.set(key, row);
     const from = before !== undefined && this.#keep(before) ? this.#find(before) : -1;
@@ -54,6 +57,14 @@ export class Table<T extends Keyed> {
     if (from >= 0) this.#shown.splice(from, 1);
     if (keep) this.#shown.splice(this.#seat(row), 0, row);
     return before;
+  }
+
+  #drop(key: string): void {
+    const gone = this.#rows.get(key);
+    if (gone === undefined) return;
+    const at = this.#keep(gone) ? this.#find(gone) : -1;
+    if (at >= 0) this.#shown.splice(at, 1);
+    this.#rows.delete(key);
   }
 
   /** Replace everything of one account. */
