@@ -1,3 +1,5 @@
+import io
+
 from rich.console import Console
 
 from orderwire.client import StreamEvent
@@ -30,10 +32,9 @@ def told(screen, kind, **fields):
 
 
 def drawn(screen):
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115 - closed below
+    console = Console(width=160, file=io.StringIO())
     console.print(screen.render())
-    console.file.close()
-    return console.export_text()
+    return console.file.getvalue()
 
 
 def test_an_order_is_drawn_with_its_state_and_what_is_under_way():

@@ -71,7 +71,7 @@ test("a change replaces its row and tells what was there", () => {
 });
 
 test("an order found to be ours takes the place of its line by order id", () => {
-  const table = new Table<Order>(byOrder("time", false));
+  const table = new Table<Order>(byOrder(NEWEST));
   table.put(order(1, { row: "1" }));
   table.put(order(1, { row: "OWTAG", submission: "OWTAG" }));
 
