@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-browser check lint types walls setup setup-dev pages peers format lock \
-  screenshots bench-engine soak clean
+  screenshots bench-engine faults soak clean
 
 help: ## List what one can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ format: setup-dev ## Format and fix what can be fixed
 
 screenshots: setup-dev pages ## Make the pictures of the README from the running demo
 	@$(PY) docs/screenshots.py
+
+faults: setup-dev ## Run seeded fault schedules and compare with the field's rules (SCHEDULES=1000, SEED=0)
+	@$(PY) bench/faults.py --schedules $(or $(SCHEDULES),1000) --seed $(or $(SEED),0) --jobs 2 $(ARGS)
 
 bench-engine: setup-dev ## Measure the event engine beside vn.py's
 	@$(PY) bench/engine.py
