@@ -1,0 +1,481 @@
+"""The order page in a real browser, before a small web of memory: what it shows, says and survives."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from decimal import Decimal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from msgspec.structs import replace
+from playwright.sync_api import expect
+
+from orderwire.core.events import Event, EventType
+from orderwire.core.lifecycle import SubmissionState
+from orderwire.core.orders import AccountId, OrderStatus
+from orderwire.core.recovery import Freshness
+from web.house import PASSWORD, a_server, order
+
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(120)]
+
+ACC = AccountId("acc")
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture
+def house(tmp_path):
+    with a_server(tmp_path, assets=None) as built:
+        built.user("asha")
+        built.account("acc", "asha", title="Wired")
+        yield built
+
+
+@pytest.fixture
+def page(house, browser_page):
+    browser_page.set_default_timeout(8000)
+    enter(house, browser_page)
+    return browser_page
+
+
+def enter(house, page, *, name="asha"):
+    page.goto(f"{house.url}/login")
+    page.get_by_label("User name").fill(name)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("#shown")).not_to_be_empty()
+
+
+def row(page, name):
+    return page.locator(f'#grid-orders [data-key$="{name}"]:not([hidden])')
+
+
+def show(house, freshness, **facts):
+    status = house.fleet.show(ACC, freshness, **facts)
+    house.services.engine.put(Event(EventType.FEED_STATUS, status))
+
+
+# --- what it shows ----------------------------------------------------------------------------------------
+
+
+def test_a_change_moves_its_row_without_a_reload(house, page):
+    (first,) = house.publish(order())
+    expect(row(page, "r1")).to_contain_text("Open")
+
+    house.publish(
+        replace(
+            first.order,
+            status=OrderStatus.PARTIALLY_FILLED,
+            filled_quantity=4,
+            average_price=Decimal("1500.45"),
+        )
+    )
+
+    expect(row(page, "r1")).to_contain_text("Partly filled")
+    expect(row(page, "r1")).to_contain_text("4 / 10")
+    expect(row(page, "r1")).to_contain_text("1,500.45")
+    expect(page.locator('[data-state="working"]')).to_have_text("1")
+    assert page.evaluate("performance.getEntriesByType('navigation').length") == 1
+
+
+@pytest.mark.parametrize("status", list(OrderStatus))
+def test_every_state_is_told_by_a_word_and_a_sign(house, page, status):
+    house.publish(order(status=status, reason="Because." if status is OrderStatus.REJECTED else ""))
+
+    said = row(page, "r1").locator(".status")
+
+    expect(said).to_be_visible()
+    assert said.inner_text().strip()
+    assert said.locator("use").get_attribute("href").startswith("#i-")
+
+
+def test_what_the_broker_says_is_text_and_never_markup(house, page):
+    house.publish(
+        order(status=OrderStatus.REJECTED, reason="<img src=x onerror=alert(1)>", symbol="<b>X</b>")
+    )
+
+    expect(row(page, "r1")).to_contain_text("<img src=x onerror=alert(1)>")
+    assert row(page, "r1").locator("img, b").count() == 0
+
+
+def test_the_filter_and_the_states_narrow_the_rows(house, page):
+    house.publish(order(number=1), order(number=2, symbol="TCS"), order(number=3, status=OrderStatus.FILLED))
+    expect(page.locator("#shown")).to_have_text("3 orders")
+
+    page.keyboard.press("/")
+    page.keyboard.type("tcs")
+    expect(page.locator("#shown")).to_have_text("1 of 3 orders")
+    page.keyboard.press("Escape")
+    page.get_by_role("radio", name="Filled").check()
+
+    expect(page.locator("#shown")).to_have_text("1 of 3 orders")
+    expect(row(page, "r3")).to_be_visible()
+    house.publish(order(number=1, status=OrderStatus.FILLED))
+    expect(page.locator("#shown")).to_have_text("2 of 3 orders")
+
+
+def test_columns_sort_both_ways_and_say_so(house, page):
+    house.publish(*(order(number=n, symbol=s) for n, s in enumerate(("TCS", "INFY", "SBIN"))))
+    expect(page.locator("#shown")).to_have_text("3 orders")
+    header = page.locator("#grid-orders").get_by_role("columnheader", name="Symbol")
+
+    header.get_by_role("button").click()
+    assert symbols(page) == ["INFY", "SBIN", "TCS"]
+    assert header.get_attribute("aria-sort") == "ascending"
+    header.get_by_role("button").click()
+
+    assert symbols(page) == ["TCS", "SBIN", "INFY"]
+
+
+def symbols(page):
+    return page.evaluate(
+        """() => [...document.querySelectorAll('#grid-orders .grid-row:not([hidden])')]
+            .sort((a, b) => a.getAttribute('aria-rowindex') - b.getAttribute('aria-rowindex'))
+            .map((row) => row.querySelector('.t-symbol').textContent)"""
+    )
+
+
+# --- how fresh it is --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("freshness", "word"),
+    [
+        (Freshness.LIVE, "Live"),
+        (Freshness.RECONCILING, "Reconciling"),
+        (Freshness.DEGRADED, "Polling"),
+        (Freshness.STALE, "Stale"),
+        (Freshness.AUTH_REQUIRED, "Log in"),
+        (Freshness.MANUAL, "Manual"),
+    ],
+)
+def test_the_pill_says_how_fresh_the_data_is_and_why(house, page, freshness, word):
+    show(house, freshness, detail="The reason why.")
+
+    pill = page.locator(".pill-menu")
+    expect(pill.locator(".pill-word")).to_have_text(word)
+    expect(pill.locator(".pill-age")).to_have_text("now")
+    pill.locator("summary").click()
+    expect(pill).to_contain_text("The reason why.")
+
+
+def test_a_page_that_lost_its_connection_says_so_and_finds_back(house, page):
+    house.publish(order())
+    expect(row(page, "r1")).to_contain_text("Open")
+
+    page.evaluate(
+        "window.lost = []; new MutationObserver(() => window.lost.push(document.querySelector('.pill-word').textContent)).observe(document.querySelector('.pill-word'), {childList: true, characterData: true, subtree: true})"
+    )
+    house.web.realtime.close()
+    expect(page.locator("#lost")).to_be_visible()
+    expect(page.locator(".pill-word")).to_have_text("Offline")
+    house.publish(order(status=OrderStatus.FILLED, filled_quantity=10))
+
+    expect(row(page, "r1")).to_contain_text("Filled")
+    expect(page.locator("#lost")).to_be_hidden()
+    expect(page.locator(".pill-word")).to_have_text("Live")
+    assert house.log.snapshots == 1  # it came back with its cursor
+
+
+def test_an_outdated_tab_is_told_to_reload(house, page):
+    house.web.realtime._version = "newer"
+    house.web.realtime.close()
+
+    expect(page.locator("#toasts")).to_contain_text("newer version of this page")
+
+
+def test_a_session_that_ended_leads_to_the_login_and_back(house, page):
+    house.services.users.set_password("asha", "another password")
+    house.web.realtime.cut(user="asha")
+
+    page.wait_for_url("**/login?next=**")
+    page.get_by_label("User name").fill("asha")
+    page.get_by_label("Password").fill("another password")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("#grid-orders")).to_be_visible()
+
+
+def test_refresh_always_works(house, page):
+    page.keyboard.press("r")
+
+    expect(page.locator("#toasts")).to_contain_text("Reading the order book")
+    assert house.fleet.refreshed == ["acc"]
+
+
+# --- the ticket -------------------------------------------------------------------------------------------
+
+
+def fill(page, *, symbol="infy", quantity="10", price="1500.50"):
+    page.keyboard.press("n")
+    page.get_by_role("combobox", name="Symbol").fill(symbol)
+    page.locator("#t-found [role=option]").first.click()
+    page.locator("#t-quantity").fill(quantity)
+    page.locator("#t-price").fill(price)
+
+
+def test_an_order_is_placed_by_keyboard_alone(house, page):
+    page.keyboard.press("n")
+    page.keyboard.type("inf")
+    expect(page.locator("#t-found [role=option]")).to_have_count(1)
+    page.keyboard.press("Enter")
+    page.keyboard.type("10")
+    page.locator("#t-price").focus()
+    page.keyboard.type("1500.50")
+    expect(page.locator("#ticket-promise")).to_have_text("Buy 10 INFY")
+    page.keyboard.press("Enter")
+
+    expect(page.locator("#ticket")).to_be_hidden()
+    expect(page.locator("#toasts")).to_contain_text("Sent: Buy 10 INFY")
+    expect(row(page, "OW00000000000001")).to_contain_text("Pending")
+    ((account, request, key),) = house.desk.placed
+    assert (account, request.symbol, request.quantity, request.price) == (
+        "acc",
+        "INFY",
+        10,
+        Decimal("1500.50"),
+    )
+    assert len(key) == 36
+
+
+def test_the_button_says_why_it_cannot_be_pressed(house, page):
+    page.keyboard.press("n")
+    expect(page.locator("#ticket-why")).to_have_text("Choose a symbol.")
+    show(house, Freshness.AUTH_REQUIRED)
+
+    expect(page.locator("#ticket-why")).to_contain_text("Log in to Wired first")
+    page.locator("#ticket-send").click(force=True)
+
+    expect(page.locator("#ticket")).to_be_visible()
+    assert house.desk.placed == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "field", "words"),
+    [
+        ({"price": "1500.123"}, "price", "more decimals than the tick"),
+        ({"quantity": "0"}, "quantity", "at least 1"),
+        ({"quantity": "-5"}, "quantity", "at least 1"),
+        ({"price": "abc"}, "price", "is a number"),
+    ],
+)
+def test_a_bad_field_says_what_is_wrong_and_keeps_what_was_typed(house, page, typed, field, words):
+    fill(page, **typed)
+    page.locator("#ticket-send").click()
+
+    expect(page.locator(f"#p-{field}")).to_contain_text(words)
+    expect(page.locator(f"#t-{field}")).to_be_focused()
+    expect(page.locator(f"#t-{field}")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#t-symbol")).to_have_value("INFY")
+    assert house.desk.placed == []
+
+
+def test_an_unknown_symbol_is_said_at_its_field(house, page):
+    page.keyboard.press("n")
+    page.get_by_role("combobox", name="Symbol").fill("INFFY")
+    page.locator("#t-quantity").fill("1")
+    page.locator("#t-price").fill("10")
+    page.locator("#ticket-send").click()
+
+    expect(page.locator("#p-symbol")).not_to_be_empty()
+    expect(page.locator("#t-symbol")).to_have_attribute("aria-invalid", "true")
+
+
+def test_a_refusal_is_told_in_the_brokers_words_and_the_ticket_stays(house, page):
+    house.desk.state, house.desk.reason = SubmissionState.REFUSED, "Insufficient funds."
+    fill(page)
+    page.locator("#ticket-send").click()
+
+    expect(page.locator("#ticket-problem")).to_contain_text("Insufficient funds.")
+    expect(page.locator("#ticket")).to_be_visible()
+
+
+def test_an_order_in_doubt_is_said_to_be_in_doubt(house, page):
+    house.desk.state = SubmissionState.UNKNOWN
+    fill(page)
+    page.locator("#ticket-send").click()
+
+    expect(page.locator("#toasts")).to_contain_text("In doubt: Buy 10 INFY")
+    expect(row(page, "OW00000000000001")).to_contain_text("checking")
+
+
+def test_trying_again_after_a_lost_answer_is_the_same_order(house, page):
+    fill(page)
+    page.route("**/ui/orders", lambda route: route.abort())
+    page.locator("#ticket-send").click()
+    expect(page.locator("#ticket-problem")).to_contain_text("never placed twice")
+    keys = []
+    page.unroute("**/ui/orders")
+    page.on(
+        "request",
+        lambda asked: (
+            keys.append(asked.headers.get("idempotency-key")) if "/ui/orders" in asked.url else None
+        ),
+    )
+    page.locator("#ticket-send").click()
+    expect(page.locator("#ticket")).to_be_hidden()
+    fill(page)
+    page.locator("#ticket-send").click()
+    expect(page.locator("#ticket")).to_be_hidden()
+
+    assert len(set(keys)) == 2
+    assert house.desk.placed[0][2] == keys[0]
+
+
+def test_an_order_is_modified_with_its_terms_filled_in(house, page):
+    house.publish(order(price=Decimal("1500.50"), filled_quantity=2, status=OrderStatus.PARTIALLY_FILLED))
+    row(page, "r1").get_by_role("button", name="Modify").click()
+
+    expect(page.locator("#t-price")).to_have_value("1500.5")
+    expect(page.locator("#p-quantity")).to_contain_text("2 filled already")
+    page.locator("#t-price").fill("1501")
+    page.keyboard.press("Enter")
+
+    expect(page.locator("#ticket")).to_be_hidden()
+    assert [(terms.price, terms.quantity) for _, terms in house.desk.modified] == [(1501, 10)]
+
+
+def test_a_cancellation_asks_first(house, page):
+    (change,) = house.publish(order())
+    row(page, "r1").get_by_role("button", name="Cancel").click()
+    expect(page.locator("#ask")).to_contain_text("Buy 10 INFY at 1,500.50")
+    page.get_by_role("button", name="Keep it").click()
+    assert house.desk.cancelled == []
+
+    row(page, "r1").focus()
+    page.keyboard.press("x")
+    page.keyboard.press("Enter")
+
+    expect(page.locator("#toasts")).to_contain_text("Cancellation sent")
+    assert house.desk.cancelled == [("acc", change.order.order_id)]
+
+
+def test_an_order_that_has_ended_cannot_be_touched_and_says_why(house, page):
+    house.publish(order(status=OrderStatus.FILLED, filled_quantity=10))
+    row(page, "r1").focus()
+    page.keyboard.press("x")
+
+    expect(page.locator("#toasts")).to_contain_text("This order is filled.")
+
+
+def test_changes_are_said_to_people_who_listen(house, page):
+    (first,) = house.publish(order())
+    expect(page.locator("#said")).to_contain_text("Buy 10 INFY: open")
+
+    house.publish(
+        replace(first.order, status=OrderStatus.FILLED, filled_quantity=10, average_price=Decimal(1500))
+    )
+
+    expect(page.locator("#said")).to_contain_text("Buy 10 INFY: filled at 1,500.00")
+
+
+# --- what it is like --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [None, PHONE], ids=["desk", "phone"])
+def test_no_page_puts_anyone_off(house, page, theme, size):
+    page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+    if size:
+        page.set_viewport_size(size)
+    house.publish(*(order(number=n, status=status) for n, status in enumerate(OrderStatus)))
+    show(house, Freshness.DEGRADED, detail="The stream is down.")
+    expect(page.locator("#shown")).to_have_text("9 orders")
+
+    assert violations(page) == []
+    page.locator("#new-order").click()
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    for path in ("/accounts", "/accounts/new", "/accounts/new?broker=wired", "/nowhere"):
+        page.goto(house.url + path)
+        assert violations(page) == []
+
+
+def violations(page):
+    page.wait_for_timeout(250)  # colours fade in; their contrast counts when they have arrived
+    found = Axe().run(page).response["violations"]
+    return [(one["id"], [node["html"][:160] for node in one["nodes"][:3]]) for one in found]
+
+
+def test_a_phone_never_scrolls_sideways(house, page):
+    page.set_viewport_size(PHONE)
+    house.publish(*(order(number=n, symbol="NIFTY29DEC2624400CE") for n in range(5)))
+    expect(page.locator("#shown")).to_have_text("5 orders")
+
+    for path in ("/", "/accounts", "/accounts/new?broker=wired"):
+        page.goto(house.url + path)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_reduced_motion_is_respected(house, page):
+    page.emulate_media(reduced_motion="reduce")
+    (first,) = house.publish(order())
+    expect(row(page, "r1")).to_be_visible()
+    house.publish(replace(first.order, filled_quantity=1))
+    expect(row(page, "r1")).to_contain_text("1 / 10")
+
+    assert row(page, "r1").evaluate("(element) => getComputedStyle(element).animationName") == "none"
+
+
+def test_the_theme_is_remembered(house, page):
+    page.emulate_media(color_scheme="light")
+    page.locator("#theme").click()
+    page.locator("#theme").click()
+    page.reload()
+
+    assert page.evaluate("document.documentElement.dataset.theme") == "orderwire-dark"
+    assert page.locator("#theme").get_attribute("aria-label") == "Theme: dark"
+
+
+def test_rows_are_walked_with_the_arrow_keys(house, page):
+    house.publish(*(order(number=n) for n in range(200)))
+    expect(page.locator("#shown")).to_have_text("200 orders")
+
+    page.locator("#grid-orders .grid-row[tabindex='0']").focus()
+    page.keyboard.press("End")
+
+    expect(page.locator("#grid-orders .grid-row:focus")).to_have_attribute("aria-rowindex", "201")
+    page.keyboard.press("Home")
+    expect(page.locator("#grid-orders .grid-row:focus")).to_have_attribute("aria-rowindex", "2")
+
+
+def test_ten_thousand_orders_stay_smooth_while_they_move(house, page):
+    orders = [order(number=n) for n in range(10_000)]
+    for one in orders:
+        house.log.change(one)
+    page.reload()
+    expect(page.locator("#shown")).to_have_text("10000 orders")
+    assert page.locator("#grid-orders .grid-row").count() < 80
+    page.evaluate(
+        """() => {
+          window.long = [];
+          new PerformanceObserver((list) => window.long.push(...list.getEntries().map((one) => one.duration)))
+            .observe({type: "longtask"});
+        }"""
+    )
+
+    ending = time.monotonic() + 3
+    sent = 0
+    while time.monotonic() < ending:
+        house.publish(
+            *(replace(orders[(sent + n) % 10_000], filled_quantity=1 + sent % 9) for n in range(20))
+        )
+        sent += 20
+        threading.Event().wait(0.02)
+    goal = house.log.heads[ACC]
+    expect(page.locator("#shown")).to_have_text("10000 orders")
+
+    (client,) = house.web.realtime.audience
+    waited(lambda: client.outbox.outstanding == 0 and len(client.outbox) == 0)
+    slow = [duration for duration in page.evaluate("window.long") if duration > 100]
+    print(
+        f"\n{sent} changes of 10,000 rows in 3 s: long tasks {json.dumps(page.evaluate('window.long'))}, head {goal}"
+    )
+    assert len(slow) <= 3
+
+
+def waited(done):
+    ending = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < ending
+        threading.Event().wait(0.02)
