@@ -1,0 +1,1 @@
+"""Paisa, an imaginary broker, for orderwire."""
