@@ -16,7 +16,7 @@ from orderwire.core.events import Event, EventType
 from orderwire.core.lifecycle import SubmissionState
 from orderwire.core.orders import AccountId, OrderStatus
 from orderwire.core.recovery import Freshness
-from web.house import PASSWORD, a_server, order
+from web.house import PASSWORD, a_server, order, settle
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(120)]
 
@@ -297,6 +297,27 @@ def test_an_order_in_doubt_is_said_to_be_in_doubt(house, page):
 
     expect(page.locator("#toasts")).to_contain_text("In doubt: Buy 10 INFY")
     expect(row(page, "OW00000000000001")).to_contain_text("checking")
+
+
+def test_an_order_that_fills_before_the_answer_comes_is_said_to_be_filled(house, page):
+    done = {"status": OrderStatus.FILLED, "filled_quantity": 10, "average_price": Decimal(1499)}
+    house.desk.then = lambda view: (house.publish(replace(view, **done)), settle(house))
+    fill(page)
+    page.locator("#ticket-send").click()
+
+    expect(page.locator("#toasts")).to_contain_text("Filled: Buy 10 INFY")
+    expect(page.locator("#toasts")).to_contain_text("Average price 1,499.00")
+    expect(page.locator("#toasts")).not_to_contain_text("Sent")
+
+
+def test_orders_of_programs_move_rows_and_nothing_else(house, page):
+    (first,) = house.publish(order(submission="OW1"))
+    expect(row(page, "r1")).to_contain_text("Open")
+
+    house.publish(replace(first.order, status=OrderStatus.FILLED, filled_quantity=10))
+
+    expect(row(page, "r1")).to_contain_text("Filled")
+    expect(page.locator(".toast-card")).to_have_count(0)
 
 
 def test_trying_again_after_a_lost_answer_is_the_same_order(house, page):

@@ -24,7 +24,7 @@ import { Pills } from "./pills.ts";
 import { ageOrder, ageTrade, fillOrder, fillPosition, fillTrade } from "./rows.ts";
 import { type Listener, Stream } from "./stream.ts";
 import { Tabs } from "./tabs.ts";
-import { Ticket } from "./ticket.ts";
+import { type Placed, Ticket } from "./ticket.ts";
 import { Toasts, type Tone, Voice } from "./toasts.ts";
 
 const NEWEST: Sort = { column: "time", descending: true };
@@ -47,6 +47,7 @@ export class OrderPage implements Listener {
   readonly #latency = new Median(100);
   readonly #changed = new Set<string>();
   readonly #known = new Set<string>();
+  readonly #placed = new Set<string>();
   #sorts: Record<"orders" | "trades" | "positions", Sort> = {
     orders: NEWEST,
     trades: NEWEST,
@@ -61,7 +62,11 @@ export class OrderPage implements Listener {
     const given = JSON.parse(need("#accounts-data").textContent ?? "[]") as AccountInfo[];
     this.#accounts = new Map(given.map((account) => [account.id, account]));
     this.#pills = new Pills((account) => void this.#refresh(account));
-    this.#ticket = new Ticket(this.#toasts, (account) => this.#blocked(account));
+    this.#ticket = new Ticket({
+      toasts: this.#toasts,
+      blocked: (account) => this.#blocked(account),
+      done: (key, placed, title) => this.#sent(key, placed, title),
+    });
     this.#grids = { orders: this.#orderGrid(), trades: this.#tradeGrid(), positions: this.#positionGrid() };
     this.#stream = new Stream(this, document.body.dataset["version"] ?? "");
     this.#controls();
@@ -136,19 +141,34 @@ export class OrderPage implements Listener {
     const said = statusWord(order.status);
     const details = order.status === "FILLED" ? ` at ${price(order.average_price)}` : "";
     this.#voice.say(`${sentence(order)}: ${said.word.toLowerCase()}${details}`);
-    const tone = TONES[order.status];
-    if (tone === undefined || before === undefined || !this.#isNews(order)) return;
-    this.#toasts.show({
-      tone,
-      title: `${said.word}: ${sentence(order)}`,
-      text: order.rejection_reason || (order.status === "FILLED" ? `Average price ${price(order.average_price)}` : ""),
-      key: keyOf(order),
-    });
+    const news = this.#placed.has(keyOf(order)) || order.status === "REJECTED";
+    if (before !== undefined && news) this.#sayEnd(order);
   }
 
-  /** Toasts are for orders the user placed here; a programme's thousand fills only move the rows. */
-  #isNews(order: Order): boolean {
-    return order.submission !== "" || order.status === "REJECTED";
+  /**
+   * Messages are for orders placed from this page, and for rejections: a program's thousand fills only move rows.
+   * Returns whether the order has come to an end.
+   */
+  #sayEnd(order: Order): boolean {
+    const tone = TONES[order.status];
+    if (tone === undefined) return false;
+    const average = order.status === "FILLED" ? `Average price ${price(order.average_price)}` : "";
+    this.#toasts.show({
+      tone,
+      title: `${statusWord(order.status).word}: ${sentence(order)}`,
+      text: order.rejection_reason || average,
+      key: keyOf(order),
+    });
+    return true;
+  }
+
+  /** The server has sent an order of ours; it may have been filled before its answer came. */
+  #sent(key: string, placed: Placed, title: string): void {
+    this.#placed.add(key);
+    const order = this.#orders.get(key);
+    if (order !== undefined && this.#sayEnd(order)) return;
+    if (placed.state === "ACCEPTED") this.#toasts.show({ tone: "info", title: `Sent: ${title}`, text: `Order ${placed.orderid}`, key });
+    else this.#toasts.show({ tone: "wait", title: `In doubt: ${title}`, text: placed.message ?? "", key });
   }
 
   #sayLost(): void {

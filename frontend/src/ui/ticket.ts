@@ -9,7 +9,8 @@ import { post, Refused } from "./http.ts";
 import { SymbolSearch } from "./search.ts";
 import type { Toasts } from "./toasts.ts";
 
-interface Placed {
+/** What the server says of an order it has sent on. */
+export interface Placed {
   submission: string;
   state: string;
   orderid: string;
@@ -22,15 +23,21 @@ export class Ticket {
   readonly #send = need<HTMLButtonElement>("#ticket-send");
   readonly #toasts: Toasts;
   readonly #blocked: (account: string) => string;
+  readonly #done: (key: string, placed: Placed, title: string) => void;
   #changing: Order | null = null;
   #chosen: Found | null = null;
   #sending = false;
   #key = "";
 
-  /** `blocked` says why an account cannot send orders now, or "". */
-  constructor(toasts: Toasts, blocked: (account: string) => string) {
-    this.#toasts = toasts;
-    this.#blocked = blocked;
+  /** `blocked` says why an account cannot send orders now, or ""; `done` is told of every order that was sent. */
+  constructor(options: {
+    toasts: Toasts;
+    blocked: (account: string) => string;
+    done: (key: string, placed: Placed, title: string) => void;
+  }) {
+    this.#toasts = options.toasts;
+    this.#blocked = options.blocked;
+    this.#done = options.done;
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       void this.#submit();
@@ -197,10 +204,7 @@ export class Ticket {
     const { side, ...rest } = draft;
     const order = { ...rest, action: side, account: this.#value("account") };
     const placed = await post<Placed>("/ui/orders", order, { "Idempotency-Key": this.#key });
-    const title = promise(draft);
-    const key = keyOf({ account: order.account, row: placed.submission });
-    if (placed.state === "ACCEPTED") this.#toasts.show({ tone: "info", title: `Sent: ${title}`, text: `Order ${placed.orderid}`, key, late: true });
-    else this.#toasts.show({ tone: "wait", title: `In doubt: ${title}`, text: placed.message ?? "", key, late: true });
+    this.#done(keyOf({ account: order.account, row: placed.submission }), placed, promise(draft));
     this.#dialog.close();
     this.#form.reset();
     this.#chosen = null;

@@ -15,8 +15,6 @@ export interface Message {
   action?: { label: string; run: () => void };
   /** A message with the same key is replaced instead of joined. */
   key?: string;
-  /** It is old news when a message with its key is there already: the order was faster than our answer. */
-  late?: boolean;
 }
 
 export class Toasts {
@@ -24,7 +22,6 @@ export class Toasts {
   #more = 0;
 
   show(message: Message): void {
-    if (message.late && message.key !== undefined && this.#has(message.key)) return;
     if (message.key !== undefined) this.#drop(message.key);
     while (this.#region.querySelectorAll(".toast-card:not(.is-more)").length >= MOST) this.#squeeze();
     this.#region.append(this.#card(message));
@@ -71,10 +68,6 @@ export class Toasts {
       card.remove();
       if (this.#region.querySelectorAll(".toast-card:not(.is-more)").length < MOST) this.#forgetMore();
     }, after);
-  }
-
-  #has(key: string): boolean {
-    return [...this.#region.querySelectorAll<HTMLElement>(".toast-card")].some((card) => card.dataset["key"] === key);
   }
 
   #drop(key: string): void {
