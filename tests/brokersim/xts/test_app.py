@@ -396,21 +396,23 @@ async def test_every_answer_is_in_the_ledger():
 # ---- the SDK's generation of clients
 
 SYMPHONY_CLIENT = """
-import json, sys, socketio_v4 as socketio
+import json, sys, threading, socketio_v4 as socketio
 url, token, path, transports = sys.argv[1:]
 client = socketio.Client(reconnection=False)
-seen = []
+seen, lock = [], threading.Lock()
+def note(*words):  # every handler runs in a thread of its own: one line at a time, over when all have spoken
+    with lock:
+        print(*words, flush=True)
+        seen.append(words)
+        if len(seen) == 7: client.disconnect()
 @client.on("joined")
-def joined(data): print("joined", data, flush=True)
+def joined(data): note("joined", data)
 @client.on("order")
-def order(data): print("order", json.loads(data)["OrderStatus"], flush=True)
+def order(data): note("order", json.loads(data)["OrderStatus"])
 @client.on("trade")
-def trade(data): print("trade", json.loads(data)["LastTradedQuantity"], flush=True)
+def trade(data): note("trade", json.loads(data)["LastTradedQuantity"])
 @client.on("position")
-def position(data):
-    print("position", json.loads(data)["IsDayWiseNetWise"], flush=True)
-    seen.append(data)
-    if len(seen) == 2: client.disconnect()
+def position(data): note("position", json.loads(data)["IsDayWiseNetWise"])
 address = f"{url}/?token={token}&userID=JN0001&apiType=INTERACTIVE"
 client.connect(address, transports=transports.split(","), socketio_v4_path=path)
 client.wait()
