@@ -448,7 +448,7 @@ class AdapterContract(ABC):
 
     @_check
     async def test_17_a_doubtful_order_is_never_called_refused(self, stage: Stage) -> None:
-        """An order call that is answered with nonsense, a fault or not at all leaves it open: sent=True or ProtocolViolationError."""
+        """An order call that is answered with nonsense, a fault or not at all is in doubt: sent=True, or ProtocolViolationError."""
         order_id = await stage.place()
         doubts = {
             **{what: instead(200, body) for what, body in {**_UNREADABLE, **_ODD}.items()},
@@ -535,7 +535,7 @@ class AdapterContract(ABC):
 
     @_check
     async def test_23_a_broker_that_is_away_is_unreachable(self, stage: Stage) -> None:
-        """A fault or a cut line raises BrokerUnreachableError (a fault page may be a ProtocolViolationError), after one request."""
+        """A fault of the broker's, a gateway's page or a cut line raises BrokerUnreachableError, after one request."""
         order_id = await stage.place()
         away: Mapping[str, Answer] = {
             "500": instead(500, b"Internal Server Error"),
