@@ -67,11 +67,14 @@ def test_behind_https_cookies_are_secure_and_http_is_redirected(tmp_path, monkey
     with a_house(tmp_path) as house:
         redirected = house.client().get("/login")
         page = house.client().get("/login", base_url="https://orders.example.in")
+        health = house.client().get("/healthz")
+        local = house.client().get("/login", environ_overrides={"REMOTE_ADDR": ""})
 
-    assert redirected.status_code == 302
+    assert redirected.status_code == 308
     assert redirected.headers["Location"].startswith("https://")
     assert "Secure" in page.headers["Set-Cookie"]
     assert "max-age" in page.headers["Strict-Transport-Security"]
+    assert (health.status_code, local.status_code) == (200, 200)
 
 
 def test_a_page_that_is_not_there_says_so_in_the_form_that_was_asked_for(house):

@@ -20,6 +20,7 @@ from orderwire.core.events import Event, EventType
 from orderwire.core.orders import AccountId, OrderStatus
 from orderwire.core.recovery import Freshness
 from orderwire.store.users import Scope
+from orderwire.web import realtime
 from orderwire.web.outbox import Cursor
 from orderwire.web.realtime import Painted, Realtime, paint_time, read_cursors
 from orderwire.web.realtime import Reader as ReaderOf
@@ -265,6 +266,27 @@ def test_a_paint_is_reported_with_every_stamp(server):
     assert painted[0].hidden
     assert painted[0].stamps.painted == pytest.approx(now * 1e6, abs=1e3)
     assert painted[0].stamps.emitted > 0
+
+
+def test_one_user_cannot_take_every_place(server, monkeypatch):
+    monkeypatch.setattr(realtime, "MOST_PER_USER", 2)
+    server.user("ravi")
+    key = key_of(server)
+    with reading(server, key=key), reading(server, key=key):
+        with raw_socket(server) as socket:
+            socket.recv(WAIT)
+            socket.send("40" + json.dumps({"apikey": key}))
+
+            assert socket.recv(WAIT) == '44{"message":"busy"}'
+        with reading(server, key=key_of(server, "ravi")) as other:
+            assert other.client.connected
+
+
+def test_a_websocket_is_never_compressed(server):
+    url = server.url.replace("http", "ws") + "/socket.io/?EIO=4&transport=websocket"
+    with connect_raw(url, compression="deflate", close_timeout=0) as socket:
+        assert "Sec-WebSocket-Extensions" in socket.request.headers
+        assert "Sec-WebSocket-Extensions" not in socket.response.headers
 
 
 @pytest.mark.parametrize(

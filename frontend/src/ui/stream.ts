@@ -29,6 +29,7 @@ export interface Listener {
 type Ack = (painted: Painted) => void;
 type Delivery = () => boolean;
 
+const REFUSED_WAIT = 3000;
 const CLOCK_EVERY = 30_000;
 const CLOCK_FIRST = [0, 150, 400];
 
@@ -79,6 +80,7 @@ export class Stream {
     socket.on("connect_error", (error) => {
       this.#listener.connection(false);
       if (error.message === "login") location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
+      else if (!socket.active) setTimeout(() => socket.connect(), REFUSED_WAIT); // the library gives up when refused
     });
     socket.on("snapshot", (snapshot: Snapshot, ack: Ack) => this.#take(ack, () => this.#restart(snapshot)));
     this.#on<OrderUpdate>("order_update", (update) => this.#listener.order(update));

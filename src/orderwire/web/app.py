@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from threading import Lock
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import structlog
-from flask import Flask, Response, jsonify, render_template, request
+from flask import Flask, Response, jsonify, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
@@ -57,11 +57,15 @@ from orderwire.web.auth import Doors, session_id, wants_json
 from orderwire.web.mine import ids, my_accounts
 from orderwire.web.outbox import Cursor
 from orderwire.web.pages import Pages
+from orderwire.web.paints import PaintTimes
 from orderwire.web.payloads import Json, milliseconds
-from orderwire.web.postbacks import Postbacks
-from orderwire.web.realtime import Log, Reader, Realtime
+from orderwire.web.postbacks import PostbackCounts, Postbacks
+from orderwire.web.realtime import Log, Reader, Realtime, TextPacket
 from orderwire.web.sessions import StoredSessions, web_key
 from orderwire.web.ui import PageCalls
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _log = structlog.get_logger(__name__)
 
@@ -137,6 +141,9 @@ class Web:
     socketio: SocketIO
     faults: Faults
     assets: Assets
+    paints: PaintTimes
+    """How long changes take to the screen, stage by stage."""
+    postbacks: PostbackCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +181,21 @@ def create_app(services: Services, *, assets: Assets | None = None, log: Log | N
         clock=services.clock,
         version=built.version,
     )
+    paints = realtime.on_painted = PaintTimes()
     faults = Faults()
-    app.extensions["orderwire"] = Web(realtime=realtime, socketio=socketio, faults=faults, assets=built)
-    _attach_rooms(app, services, realtime=realtime, limiter=limiter, csrf=csrf)
+    postbacks = _attach_rooms(app, services, realtime=realtime, limiter=limiter, csrf=csrf)
+    app.extensions["orderwire"] = Web(
+        realtime=realtime,
+        socketio=socketio,
+        faults=faults,
+        assets=built,
+        paints=paints,
+        postbacks=postbacks.counts,
+    )
     _attach_stream(socketio, services, realtime)
     _attach_templates(app, built)
     _attach_airlock(app, faults)
+    app.wsgi_app = Uncompressed(app.wsgi_app)  # type: ignore[method-assign]
     _trust_proxies(app, services.settings.trusted_proxies)
     realtime.attach(services.engine)
     return app
@@ -212,12 +228,22 @@ def _configure(app: Flask, services: Services) -> None:
     Talisman(
         app,
         content_security_policy=dict(CSP),
-        force_https=https,
+        force_https=False,  # ours below leaves the health check and the control socket alone
         strict_transport_security=https,
         session_cookie_secure=https,
         referrer_policy="same-origin",
     )
+    if https:
+        app.before_request(_redirect_to_https)
     app.after_request(_keep_private)
+
+
+def _redirect_to_https() -> ResponseReturnValue | None:
+    """Send browsers that came by plain HTTP to where cookies are safe; local programs have no address or no cookie."""
+    forwarded = request.headers.get("X-Forwarded-Proto", "") == "https"
+    if request.is_secure or forwarded or not request.remote_addr or request.endpoint == "healthz":
+        return None
+    return redirect(request.url.replace("http://", "https://", 1), 308)
 
 
 def _keep_private(response: Response) -> Response:
@@ -232,6 +258,7 @@ def _socketio(app: Flask, settings: Settings) -> SocketIO:
         app,
         async_mode="threading",
         json=Json,
+        serializer=TextPacket,
         cors_allowed_origins=origins(settings),
         manage_session=False,
         async_handlers=False,  # a client's requests are answered in order, on its own thread
@@ -244,7 +271,7 @@ def _socketio(app: Flask, settings: Settings) -> SocketIO:
 
 def _attach_rooms(
     app: Flask, services: Services, *, realtime: Realtime, limiter: Limiter, csrf: CSRFProtect
-) -> None:
+) -> Postbacks:
     Doors(services.users, realtime).attach(app, limiter)
     pages = Pages(
         accounts=services.accounts, brokers=services.brokers, fleet=services.fleet, realtime=realtime
@@ -271,6 +298,7 @@ def _attach_rooms(
         return jsonify(status="ok")
 
     app.add_url_rule("/healthz", "healthz", healthz)
+    return postbacks
 
 
 def _attach_stream(socketio: SocketIO, services: Services, realtime: Realtime) -> None:
@@ -280,7 +308,8 @@ def _attach_stream(socketio: SocketIO, services: Services, realtime: Realtime) -
         reader = _reader(services, auth)
         if reader is None:
             raise StreamRefusedError("login")
-        realtime.connect(request.sid, reader)  # type: ignore[attr-defined]  # added by Flask-SocketIO
+        if not realtime.connect(request.sid, reader):  # type: ignore[attr-defined]  # added by Flask-SocketIO
+            raise StreamRefusedError("busy")
 
     def disconnect(sid: str, *_: Any) -> None:
         realtime.disconnect(sid)
@@ -345,6 +374,17 @@ def _said(
     if wants_json():
         return jsonify(status="error", message=message, problems=dict(problems)), code
     return render_template("error.html", message=message, code=code), code
+
+
+@dataclass(frozen=True, slots=True)
+class Uncompressed:
+    """Answers every WebSocket without compression: it costs 100 kB a client, and time for each push."""
+
+    app: WSGIApplication
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+        return self.app(environ, start_response)
 
 
 def _trust_proxies(app: Flask, hops: int) -> None:

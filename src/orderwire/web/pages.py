@@ -20,7 +20,6 @@ from orderwire.errors import BrokerError, InvalidRequestError, NotFoundError
 from orderwire.feeds.fleet import Fleet
 from orderwire.store.accounts import Account, Accounts
 from orderwire.web import payloads
-from orderwire.web.auth import session_id
 from orderwire.web.mine import my_account, my_accounts
 from orderwire.web.realtime import Realtime
 
@@ -209,7 +208,7 @@ class Pages:
             by=current_user.name,
         )
         self._fleet.add(account.id)
-        self._realtime.cut(user=current_user.name, session=session_id())
+        self._realtime.cut(user=current_user.name)
         return account
 
 

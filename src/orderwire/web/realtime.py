@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 from flask_socketio import SocketIO
+from socketio.packet import Packet
 
 from orderwire.clock import Clock
 from orderwire.core.events import Event, EventType
@@ -34,6 +35,9 @@ _log = structlog.get_logger(__name__)
 MOST_REPLAYED: Final = 500
 """Changes replayed to a client that comes back; who missed more is given a snapshot."""
 
+MOST_PER_USER: Final = 40
+"""Pages and programs of one user that may be connected at once."""
+
 _MOST_SKEW: Final = 3_600_000.0
 """Milliseconds a client's clock may be wrong, after its own correction, for its paint to count."""
 
@@ -55,6 +59,12 @@ class Painted:
     change: OrderChange
     stamps: Stamps
     hidden: bool
+
+
+class TextPacket(Packet):  # type: ignore[misc]  # the library ships no types
+    """A packet without attachments: nothing of ours is binary, and looking for it cost a third of a push."""
+
+    uses_binary_events = False
 
 
 class Log(Protocol):
@@ -188,10 +198,16 @@ class Realtime:
 
     # --- from clients ----------------------------------------------------------------------------------
 
-    def connect(self, sid: str, reader: Reader) -> None:
-        """Take in an authenticated client; it is sent nothing of an account before it follows."""
+    def connect(self, sid: str, reader: Reader) -> bool:
+        """Take in an authenticated client; it is sent nothing of an account before it follows.
+
+        False when its user has too many already: one user must not use up the threads of all.
+        """
+        if sum(client.reader.user == reader.user for client in self.audience) >= MOST_PER_USER:
+            return False
         outbox = ClientOutbox(window=self._window, most=self._most)
         self.audience.join(_Client(sid, reader, outbox))
+        return True
 
     def disconnect(self, sid: str) -> None:
         """Forget a client that has gone."""
@@ -345,4 +361,4 @@ def _packed(delivery: Delivery, emitted: int) -> tuple[str, Mapping[str, Any]]:
 
 
 def _ignore(painted: Painted) -> None:
-    """Take no notice: the sink before anyone has asked for paints."""
+    """Take no notice: the sink until somebody asks for paints."""

@@ -1,0 +1,51 @@
+"""How long a change takes from the broker to the screen, stage by stage, as the screens themselves report it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from threading import Lock
+from typing import Final
+
+from orderwire.core.latency import Histogram, HistogramSnapshot
+from orderwire.core.orders import OrderStatus
+from orderwire.web.realtime import Painted
+
+TOTAL: Final = "received to painted"
+PLACED: Final = "placed to painted"
+"""From our own place call to the paint of the first state that the broker confirmed."""
+
+_BEFORE_CONFIRMED: Final = frozenset({None, OrderStatus.PENDING_NEW})
+
+
+class PaintTimes:
+    """Counts the paints of visible pages; what a hidden tab takes is no paint. Any thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()  # guards the histograms
+        self._stages: defaultdict[str, Histogram] = defaultdict(Histogram)
+
+    def __call__(self, painted: Painted) -> None:
+        """Count one paint."""
+        if painted.hidden:
+            return
+        durations = times_of(painted)
+        with self._lock:
+            for stage, nanoseconds in durations.items():
+                self._stages[stage].add(nanoseconds)
+
+    def snapshot(self) -> dict[str, HistogramSnapshot]:
+        """Return the durations by stage, in nanoseconds."""
+        with self._lock:
+            return {stage: histogram.snapshot() for stage, histogram in self._stages.items()}
+
+
+def times_of(painted: Painted) -> dict[str, int]:
+    """Return what one paint tells: each stage's duration, the whole, and for a new order of ours its wait."""
+    stamps, view, was = painted.stamps, painted.change.order, painted.change.was
+    durations = stamps.stages()
+    if stamps.received:
+        durations[TOTAL] = stamps.painted - stamps.received
+    confirmed = view is not None and view.status is not OrderStatus.PENDING_NEW and was in _BEFORE_CONFIRMED
+    if confirmed and view is not None and view.submission and view.first_seen is not None:
+        durations[PLACED] = stamps.painted - round(view.first_seen.timestamp() * 1e9)
+    return durations
