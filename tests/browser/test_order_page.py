@@ -44,7 +44,7 @@ def enter(house, page, *, name="asha"):
     page.get_by_label("User name").fill(name)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
-    expect(page.locator("#shown")).not_to_be_empty()
+    page.wait_for_url(f"{house.url}/")
 
 
 def row(page, name):
@@ -201,6 +201,40 @@ def test_refresh_always_works(house, page):
 
     expect(page.locator("#toasts")).to_contain_text("Reading the order book")
     assert house.fleet.refreshed == ["acc"]
+
+
+def let_no_stream_through(house, what):
+    """Stand in for a proxy that answers certain requests itself."""
+    inner = house.app.wsgi_app
+
+    def proxy(environ, start_response):
+        if what in f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}":
+            start_response("502 Bad Gateway", [("Content-Type", "text/plain")])
+            return [b""]
+        return inner(environ, start_response)
+
+    house.app.wsgi_app = proxy
+
+
+def test_refresh_works_without_a_stream_and_the_stream_goes_on_from_there(house, browser_page):
+    let_no_stream_through(house, "socket.io")
+    enter(house, browser_page)
+    expect(browser_page.locator(".pill-word")).to_have_text("Offline")
+    house.publish(order())
+
+    browser_page.keyboard.press("r")
+    expect(row(browser_page, "r1")).to_contain_text("Open")
+    expect(browser_page.locator("#lost")).to_be_visible()
+    expect(browser_page.locator(".pill-word")).to_have_text("Offline")
+
+
+def test_where_no_websocket_gets_through_the_page_is_live_all_the_same(house, browser_page):
+    let_no_stream_through(house, "transport=websocket")
+    enter(house, browser_page)
+    house.publish(order())
+
+    expect(row(browser_page, "r1")).to_contain_text("Open")
+    expect(browser_page.locator(".pill-word")).to_have_text("Live")
 
 
 # --- the ticket -------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 
 from orderwire.core.lifecycle import SubmissionState
 from orderwire.errors import OrderRefusedError
-from web.house import csrf
+from web.house import csrf, order
 
 PLACE = {
     "account": "acc",
@@ -169,6 +169,22 @@ def test_the_feeds_are_those_of_my_accounts(house):
     feeds = house.client("asha").get("/ui/feeds").json["feeds"]
 
     assert [(one["account"], one["freshness"]) for one in feeds] == [("acc", "LIVE")]
+
+
+def test_the_snapshot_is_what_the_stream_would_give(house):
+    house.log.change(order(number=1))
+
+    told = house.client("asha").get("/ui/snapshot?account=acc").json
+
+    assert [row["row"] for row in told["orders"]] == ["r1"]
+    assert (told["epoch"], told["sequence"], told["feed"]["freshness"]) == ("e1", 1, "LIVE")
+
+
+def test_nobody_gets_a_snapshot_of_somebody_else(house):
+    house.user("ravi")
+    house.account("theirs", "ravi")
+
+    assert house.client("asha").get("/ui/snapshot?account=theirs").status_code == 404
 
 
 def test_placing_faster_than_a_person_can_is_slowed_down(call):

@@ -28,6 +28,8 @@ interface Line<T> {
 }
 
 const OVERSCAN = 8;
+/** Milliseconds a change stays marked; no shorter than its animation. */
+const FLASH = 1400;
 
 export class Grid<T extends Keyed> {
   readonly #root: HTMLElement;
@@ -35,6 +37,7 @@ export class Grid<T extends Keyed> {
   readonly #canvas: HTMLElement;
   readonly #lines = new Map<string, Line<T>>();
   readonly #spare: Line<T>[] = [];
+  readonly #flashed = new Map<HTMLElement, number>();
   #sort: Sort;
   #rowHeight = 0;
   #selected = "";
@@ -72,8 +75,14 @@ export class Grid<T extends Keyed> {
     this.#rove(rows, from);
   }
 
-  /** Let what ages in sight age. */
+  /** Let what ages in sight age, and let marks of changes fade that nothing animates away. */
   tick(): void {
+    const faded = performance.now() - FLASH;
+    for (const [element, at] of this.#flashed) {
+      if (at > faded) continue;
+      element.classList.remove("flash-a", "flash-b");
+      this.#flashed.delete(element);
+    }
     for (const line of this.#lines.values()) if (line.row !== null) this.#options.tick?.(line.element, line.row);
   }
 
@@ -84,6 +93,7 @@ export class Grid<T extends Keyed> {
     const next = line.element.classList.contains("flash-a") ? "flash-b" : "flash-a";
     line.element.classList.remove("flash-a", "flash-b");
     line.element.classList.add(next);
+    this.#flashed.set(line.element, performance.now());
   }
 
   /** Scroll a row into sight and give it the focus. */

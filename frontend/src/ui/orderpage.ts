@@ -18,7 +18,7 @@ import { sentence, type StateFilter, statusWord, whyFixed } from "../core/words.
 import { Ask } from "./ask.ts";
 import { all, need, setText } from "./dom.ts";
 import { Grid } from "./grid.ts";
-import { post, Refused } from "./http.ts";
+import { get, post, Refused } from "./http.ts";
 import { shortcuts } from "./keys.ts";
 import { Pills } from "./pills.ts";
 import { ageOrder, ageTrade, fillOrder, fillPosition, fillTrade } from "./rows.ts";
@@ -365,11 +365,19 @@ export class OrderPage implements Listener {
     return "";
   }
 
+  /** Without a stream a refresh shows what the server knows now, and the stream goes on from there. */
+  async #fetch(accounts: readonly string[]): Promise<void> {
+    for (const account of accounts) {
+      this.#stream.adopt(await get<Snapshot>(`/ui/snapshot?account=${encodeURIComponent(account)}`));
+    }
+  }
+
   async #refresh(account: string): Promise<void> {
     const button = need("#refresh");
     button.classList.add("is-busy");
     try {
-      await post("/ui/refresh", account ? { account } : {});
+      const { accounts } = await post<{ accounts: string[] }>("/ui/refresh", account ? { account } : {});
+      if (this.#lostAt > 0) await this.#fetch(accounts);
       this.#toasts.show({ tone: "info", title: "Reading the order book", key: "refresh" });
     } catch (error) {
       if (!(error instanceof Refused)) throw error;

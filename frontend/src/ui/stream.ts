@@ -48,7 +48,8 @@ export class Stream {
     this.#listener = listener;
     this.#version = version;
     this.#socket = io({
-      transports: ["websocket"],
+      transports: ["websocket", "polling"],
+      tryAllTransports: true, // some proxies let no WebSocket through
       reconnectionDelay: 300,
       reconnectionDelayMax: 4000,
       randomizationFactor: 0.5,
@@ -61,6 +62,12 @@ export class Stream {
     this.#socket.connect();
     document.addEventListener("visibilitychange", () => this.#flush());
     setInterval(() => this.#measure(), CLOCK_EVERY);
+  }
+
+  /** Take a snapshot that came by another way; the stream goes on from where it stands. */
+  adopt(snapshot: Snapshot): void {
+    this.#restart(snapshot);
+    this.#listener.draw();
   }
 
   #listen(): void {

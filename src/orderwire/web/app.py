@@ -278,7 +278,11 @@ def _attach_rooms(
     )
     pages.attach(app, limiter)
     calls = PageCalls(
-        accounts=services.accounts, database=services.database, desk=services.desk, fleet=services.fleet
+        accounts=services.accounts,
+        database=services.database,
+        desk=services.desk,
+        fleet=services.fleet,
+        realtime=realtime,
     )
     calls.attach(app, limiter)
     postbacks = Postbacks(

@@ -273,9 +273,16 @@ class Realtime:
             self._give_snapshot(client, account)
 
     def _give_snapshot(self, client: _Client, account: AccountId) -> None:
+        payload = self.snapshot(account)
+        cursor = Cursor(epoch=payload["epoch"], sequence=payload["sequence"])
+        with client.lock:
+            client.outbox.snapshot(account, cursor, payload)
+            self._flush(client)
+
+    def snapshot(self, account: AccountId) -> Mapping[str, Any]:
+        """Return everything a page shows of an account, as the event `snapshot` carries it. Any thread."""
         held = self._log.snapshot(account)
-        cursor = Cursor(epoch=held.epoch, sequence=held.sequence)
-        payload = payloads.snapshot_fields(
+        return payloads.snapshot_fields(
             account,
             epoch=held.epoch,
             sequence=held.sequence,
@@ -284,9 +291,6 @@ class Realtime:
             positions=held.positions,
             feed=self._feed_of(account),
         )
-        with client.lock:
-            client.outbox.snapshot(account, cursor, payload)
-            self._flush(client)
 
     def _feed_of(self, account: AccountId) -> FeedStatus | None:
         return next((status for status in self._feeds() if status.account == account), None)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from flask import Blueprint, Flask, jsonify, request
+from flask import Blueprint, Flask, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 from flask_limiter import Limiter
 from flask_login import current_user, login_required
@@ -21,11 +21,13 @@ from orderwire.store.accounts import Account, Accounts
 from orderwire.store.database import Database
 from orderwire.web import forms, payloads
 from orderwire.web.mine import my_account, my_accounts
+from orderwire.web.realtime import Realtime
 
 ORDER_LIMIT: Final = "10 per second; 300 per minute"
 """Per user. SEBI's threshold for algorithmic orders is 10 a second (kite.md §6)."""
 
 READ_LIMIT: Final = "20 per second"
+SNAPSHOT_LIMIT: Final = "4 per second; 120 per minute"
 REFRESH_LIMIT: Final = "2 per second; 60 per minute"
 
 _SUGGESTIONS: Final = 12
@@ -35,11 +37,14 @@ _LONGEST_SEARCH: Final = 60
 class PageCalls:
     """What the order page asks of the desk and the fleet, on behalf of the user who is logged in."""
 
-    def __init__(self, *, accounts: Accounts, database: Database, desk: Desk, fleet: Fleet) -> None:
+    def __init__(
+        self, *, accounts: Accounts, database: Database, desk: Desk, fleet: Fleet, realtime: Realtime
+    ) -> None:
         self._accounts = accounts
         self._database = database
         self._desk = desk
         self._fleet = fleet
+        self._realtime = realtime
 
     def attach(self, app: Flask, limiter: Limiter) -> None:
         """Register the routes under `/ui`."""
@@ -51,6 +56,7 @@ class PageCalls:
             ("/refresh", self.refresh, "POST", REFRESH_LIMIT),
             ("/search", self.search, "GET", READ_LIMIT),
             ("/feeds", self.feeds, "GET", READ_LIMIT),
+            ("/snapshot", self.snapshot, "GET", SNAPSHOT_LIMIT),
         )
         for path, view, method, limit in table:
             limited = limiter.limit(limit, key_func=_who)(login_required(view))
@@ -107,6 +113,11 @@ class PageCalls:
         mine = {account.id for account in my_accounts(self._accounts)}
         fresh = [payloads.feed_fields(status) for status in self._fleet.statuses() if status.account in mine]
         return jsonify(status="success", feeds=fresh)
+
+    def snapshot(self) -> ResponseReturnValue:
+        """Return what the page shows of one account, for a browser that has no stream just now."""
+        account = self._account(request.args)
+        return Response(payloads.Json.dumps(self._realtime.snapshot(account.id)), mimetype="application/json")
 
     def _account(self, fields: Any) -> Account:
         account_id = fields.get("account")
