@@ -16,7 +16,7 @@ SOURCES := $(shell find frontend -type f -not -path '*/node_modules/*' 2>/dev/nu
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-browser check lint types walls setup setup-dev pages peers format lock \
+.PHONY: help demo serve test test-browser check lint types walls setup setup-dev pages peers vnpy format lock \
   screenshots bench-engine faults soak clean
 
 help: ## List what one can do here
@@ -28,7 +28,7 @@ demo: setup pages ## Set everything up and run the demo: both simulated brokers 
 serve: setup pages ## Set everything up and run the service
 	@$(BIN)/orderwire serve $(ARGS)
 
-test: setup-dev pages peers ## Set everything up and run every test (TEST=path runs some, REPORT=1 shows figures)
+test: setup-dev pages peers vnpy ## Set everything up and run every test (TEST=path runs some, REPORT=1 shows figures)
 	@$(BIN)/pytest $(TEST) -n 2 --dist loadfile $(if $(REPORT),-rA) $(ARGS)
 
 test-browser: setup-dev pages peers ## Run the tests in a real browser
@@ -59,6 +59,7 @@ bench-engine: setup-dev ## Measure the event engine beside vn.py's
 
 setup: $(VENV)/.run
 setup-dev: $(VENV)/.dev
+vnpy: .venv-vnpy/.stamp ## Set up vn.py's engine (test peer)
 peers: .venv-peers/.stamp ## Set up the environment of the brokers' own client libraries (test peers)
 
 $(PY):
@@ -83,6 +84,12 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.run
 	@.venv-peers/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r $<
 	@touch $@
 
+.venv-vnpy/.stamp: requirements/vnpy.lock
+	@echo "Installing vn.py's engine (test peer) …"
+	@$(PYTHON) -m venv .venv-vnpy
+	@.venv-vnpy/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r $<
+	@touch $@
+
 pages: src/orderwire/web/static/build/.stamp
 
 src/orderwire/web/static/build/.stamp: $(SOURCES) | setup
@@ -97,6 +104,7 @@ lock: setup-dev ## Resolve the lock files anew
 	@$(COMPILE) pyproject.toml --extra sim --group build -c requirements/dev.lock -o requirements/run.lock
 	@$(COMPILE) --group pages -c requirements/dev.lock -o requirements/pages.lock
 	@$(COMPILE) --group peers -o requirements/peers.lock
+	@$(COMPILE) --no-deps --group vnpy -o requirements/vnpy.lock
 
 clean: ## Remove everything that was set up or built
 	@rm -rf $(VENV) .venv-peers frontend/node_modules src/orderwire/web/static/build .mypy_cache .ruff_cache

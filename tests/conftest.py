@@ -48,7 +48,7 @@ NEEDS: dict[str, tuple[Callable[[], Path | None], str]] = {
     "npm": (find_program("npm"), "Node.js with npm (>= 20)"),
     "peers": (find_peers, "the environment of the brokers' own client libraries (make peers)"),
     "promtool": (find_program("promtool"), "promtool (Debian: apt-get install prometheus)"),
-    "vnpy": (find_vnpy, "the environment of vn.py (python bench/_vnpy_env.py)"),
+    "vnpy": (find_vnpy, "the environment of vn.py (make vnpy)"),
     "samples": (find_samples, "third-party samples: set ORDERWIRE_SAMPLES to their folder"),
 }
 
@@ -104,5 +104,5 @@ def vnpy() -> Path:
     """The Python of the environment that holds vn.py; use together with `needs("vnpy")`."""
     path = find_vnpy()
     if path is None:
-        pytest.skip("needs the environment of vn.py (python bench/_vnpy_env.py)")
+        pytest.skip("needs the environment of vn.py (make vnpy)")
     return path
