@@ -118,27 +118,31 @@ class Stage:
     async def place(self) -> OrderId:
         """Place the resting order and wait until the book shows it."""
         order_id = await self.adapter.place_order(self.desk.resting)
-        await self.row(order_id, lambda row: row.status is not OrderStatus.PENDING_NEW)
+        await self.row(order_id, OrderStatus.OPEN)
         self.line.forget()
         return order_id
 
-    async def row(self, order_id: OrderId, wanted: Callable[[OrderUpdate], bool]) -> OrderUpdate:
-        """Read the book until it shows the order as wanted."""
+    async def row(
+        self, order_id: OrderId, status: OrderStatus, *, price: Decimal | None = None
+    ) -> OrderUpdate:
+        """Read the book until it shows the order with that status, and that price if one is given."""
+        wanted = f"{order_id} as {status}" + (f" at {price}" if price is not None else "")
 
         async def look() -> OrderUpdate | None:
             rows = [row for row in await self.adapter.order_book() if row.order_id == order_id]
             must(
                 len(rows) < 2, f"the order book has {len(rows)} rows of order {order_id}: one order, one row"
             )
-            return next((row for row in rows if wanted(row)), None)
+            fits = (row for row in rows if row.status is status and price in {None, row.price})
+            return next(fits, None)
 
-        return await eventually(look, f"the order book does not show order {order_id} as it must be")
+        return await eventually(look, f"the order book does not show order {wanted}")
 
     async def filled(self) -> OrderId:
         """Place the resting order and have all of it filled."""
         order_id = await self.place()
         await self.desk.fill(order_id, self.desk.resting.quantity)
-        await self.row(order_id, lambda row: row.status is OrderStatus.FILLED)
+        await self.row(order_id, OrderStatus.FILLED)
         self.line.forget()
         return order_id
 
@@ -185,6 +189,8 @@ class Stage:
         finally:
             task.cancel()
             await asyncio.wait({task}, timeout=SOON)
+            if task.done() and not task.cancelled():
+                task.exception()  # retrieved, or asyncio complains about it later
 
 
 def _check(story: Callable[[Any, Stage], Awaitable[None]]) -> Callable[[AdapterContract], None]:
@@ -325,7 +331,7 @@ class AdapterContract(ABC):
     async def test_08_the_order_book_has_its_shape(self, stage: Stage) -> None:
         """A row of the order book carries the account, channel, day, times, terms and the broker's bytes."""
         order_id = await stage.filled()
-        row = await stage.row(order_id, lambda row: row.status is OrderStatus.FILLED)
+        row = await stage.row(order_id, OrderStatus.FILLED)
         must_fit(row, stage.adapter, channel=Channel.REST)
         resting = stage.desk.resting
         must(row.filled_quantity == row.quantity == resting.quantity, "a filled order shows its quantities")
@@ -338,7 +344,7 @@ class AdapterContract(ABC):
         tag = "OWCONTRACT23456"
         request = with_fields(stage.desk.resting, tag=tag)
         order_id = await stage.adapter.place_order(request)
-        row = await stage.row(order_id, lambda row: row.status is OrderStatus.OPEN)
+        row = await stage.row(order_id, OrderStatus.OPEN)
         for name in ("symbol", "exchange", "side", "quantity", "order_type", "product", "price", "tag"):
             asked, shown = getattr(request, name), getattr(row, name)
             must(asked == shown, f"{name} was asked as {asked!r} and is shown as {shown!r}")
@@ -417,23 +423,21 @@ class AdapterContract(ABC):
         order_id = await stage.adapter.place_order(stage.desk.resting)
         must_be_one(stage.line, "place_order")
         must(isinstance(order_id, str) and bool(order_id), f"{order_id!r} is not an order number")
-        await stage.row(order_id, lambda row: row.status is OrderStatus.OPEN)
+        await stage.row(order_id, OrderStatus.OPEN)
 
     @_check
     async def test_15_an_order_can_be_modified_and_cancelled(self, stage: Stage) -> None:
         """modify_order() and cancel_order() send one request each, and the book shows what became of them."""
         order_id = await stage.place()
-        current = await stage.row(order_id, lambda row: row.status is OrderStatus.OPEN)
+        current = await stage.row(order_id, OrderStatus.OPEN)
         stage.line.forget()
         moved = await stage.adapter.modify_order(stage.new_terms(order_id), current=current)
         must_be_one(stage.line, "modify_order")
-        current = await stage.row(
-            moved, lambda row: row.price == stage.desk.other_price and row.status is OrderStatus.OPEN
-        )
+        current = await stage.row(moved, OrderStatus.OPEN, price=stage.desk.other_price)
         stage.line.forget()
         gone = await stage.adapter.cancel_order(moved, current=current)
         must_be_one(stage.line, "cancel_order")
-        await stage.row(gone, lambda row: row.status is OrderStatus.CANCELLED)
+        await stage.row(gone, OrderStatus.CANCELLED)
 
     @_check
     async def test_16_a_refused_order_is_an_error(self, stage: Stage) -> None:
@@ -471,7 +475,7 @@ class AdapterContract(ABC):
     async def test_18_an_unknown_status_is_recorded_as_unknown(self, stage: Stage) -> None:
         """A status word that the table lacks gives UNKNOWN, phase -1 and the word as it came; it is never guessed."""
         order_id = await stage.place()
-        row = await stage.row(order_id, lambda row: row.status is OrderStatus.OPEN)
+        row = await stage.row(order_id, OrderStatus.OPEN)
         stage.tampered(rewritten(_word(row.raw_status, _UNHEARD)))
         (strange,) = await stage.adapter.order_book()
         must(strange.status is OrderStatus.UNKNOWN, f"an unknown status became {strange.status}")
@@ -483,7 +487,7 @@ class AdapterContract(ABC):
         """An order whose instrument is not in the day's list is shown all the same, with known_symbol False."""
         order_id = await stage.place()
         stage.adapter.tools = replace(stage.adapter.tools, instruments=InstrumentTable())
-        row = await stage.row(order_id, lambda row: row.status is OrderStatus.OPEN)
+        row = await stage.row(order_id, OrderStatus.OPEN)
         must(not row.known_symbol, "known_symbol says that a missing instrument was found")
         must(bool(row.symbol) and bool(row.exchange), "the broker's own spelling stands in for the symbol")
 
@@ -633,7 +637,7 @@ class AdapterContract(ABC):
             await stage.desk.fill(order_id, stage.desk.resting.quantity)
             told = await self._told(stage, order_id, OrderStatus.FILLED)
             must(stage.adapter.heard_at > heard, "heard_at is not written for an update")
-        row = await stage.row(order_id, lambda row: row.status is OrderStatus.FILLED)
+        row = await stage.row(order_id, OrderStatus.FILLED)
         for update in stage.published.of(EventType.ORDER_UPDATE):
             must_fit(update, stage.adapter, channel=Channel.STREAM)
         for name in _COMPARED:
@@ -888,7 +892,7 @@ async def _given(stage: Stage) -> list[tuple[EventType, Callable[[Any], None], A
     """What an adapter gives: the type of event, the method, and a real value."""
     order_id = await stage.filled()
     adapter = stage.adapter
-    row = await stage.row(order_id, lambda row: row.status is OrderStatus.FILLED)
+    row = await stage.row(order_id, OrderStatus.FILLED)
     trades = await eventually(adapter.trade_book, "the trade book stays empty after an execution")
     positions = await eventually(adapter.positions, "positions() stays empty after an execution")
     return [
