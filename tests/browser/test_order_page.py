@@ -36,6 +36,7 @@ def house(tmp_path):
 def page(house, browser_page):
     browser_page.set_default_timeout(8000)
     enter(house, browser_page)
+    expect(browser_page.locator(".pill-word")).to_have_text("Live")
     return browser_page
 
 
