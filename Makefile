@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-browser check lint types walls setup setup-dev pages peers vnpy format lock \
-  screenshots bench-engine faults soak clean
+  screenshots bench-engine faults clean
 
 help: ## List what one can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -36,13 +36,13 @@ test-browser: setup-dev pages peers ## Run the tests in a real browser
 
 check: lint types walls ## Lint, types and import contracts
 
-lint: setup-dev
+lint: setup-dev ## Run ruff, check the format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-types: setup-dev pages
+types: setup-dev pages ## Run mypy, check the pages' types
 	@$(BIN)/mypy && $(PY) frontend/build.py --check
 
-walls: setup-dev
+walls: setup-dev ## Check the import contracts
 	@$(BIN)/lint-imports
 
 format: setup-dev ## Format and fix what can be fixed
@@ -57,8 +57,8 @@ faults: setup-dev ## Run seeded fault schedules and compare with the field's rul
 bench-engine: setup-dev ## Measure the event engine beside vn.py's
 	@$(PY) bench/engine.py
 
-setup: $(VENV)/.run
-setup-dev: $(VENV)/.dev
+setup: $(VENV)/.run ## Set up what the service needs
+setup-dev: $(VENV)/.dev ## Set up what the tests need
 vnpy: .venv-vnpy/.stamp ## Set up vn.py's engine (test peer)
 peers: .venv-peers/.stamp ## Set up the environment of the brokers' own client libraries (test peers)
 
@@ -90,7 +90,7 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.run
 	@.venv-vnpy/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r $<
 	@touch $@
 
-pages: src/orderwire/web/static/build/.stamp
+pages: src/orderwire/web/static/build/.stamp ## Build the pages
 
 src/orderwire/web/static/build/.stamp: $(SOURCES) | setup
 	@$(if $(NODE_OK),:,echo "Installing Node.js from PyPI for the page build …" && $(HASHED) requirements/pages.lock)

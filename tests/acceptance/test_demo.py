@@ -90,7 +90,9 @@ def orders_of(demo, user):
     raise AssertionError("no snapshot")
 
 
-def test_the_page_is_alive_and_everything_stops_within_three_seconds_with_open_browsers(demo):
+def test_the_page_is_alive_and_everything_stops_within_three_seconds_with_open_browsers(
+    demo, record_property
+):
     running = demo("--orders-per-minute", "240")
     running.await_page()
     eventually(lambda: is_live(running), what="both accounts live")
@@ -104,7 +106,7 @@ def test_the_page_is_alive_and_everything_stops_within_three_seconds_with_open_b
     assert running.process.returncode == 0
     assert "Traceback" not in said
     assert running.url in said
-    print(f"\nstopped with an open client in {seconds:.2f} s")
+    record_property("figure", f"demo: stopped with an open client in {seconds:.2f} s")
     assert seconds < 10  # the promise of 3 s is measured by bench/stop.py; here only: it ends by itself
     for port in (running.port, *range(running.sim_port, running.sim_port + 3)):
         with socket.socket() as probe:
