@@ -93,6 +93,10 @@ The truth comes from the generator. Parser, engine, book, SQLite store (in memor
 service's own, driven by one thread under an injected clock; sockets, HTTP and the feed's timetable are the
 simulation's. Judged after one last read of the order book and what that read made the service ask for.
 
+Not in these schedules: executions that the exchange takes back, orders changed from LIMIT to a stop order within the
+second they were taken in (the broker's times cannot tell the two apart: the page shows *conflict* until the order's
+next event), and the end of the trading day.
+
 ## With faults and one last read
 
 {campaign.table(faults)}

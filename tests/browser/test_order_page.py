@@ -416,7 +416,9 @@ def test_an_order_that_has_ended_cannot_be_touched_and_says_why(house, page):
 
 def test_changes_are_said_to_people_who_listen(house, page):
     (first,) = house.publish(order())
-    expect(page.locator("#shown")).to_have_text("1 order")  # by the stream or by the snapshot, which is not said
+    expect(page.locator("#shown")).to_have_text(
+        "1 order"
+    )  # by the stream or by the snapshot, which is not said
 
     house.publish(
         replace(first.order, status=OrderStatus.FILLED, filled_quantity=10, average_price=Decimal(1500))
