@@ -1,3 +1,4 @@
+import io
 import logging
 
 import pytest
@@ -53,3 +54,19 @@ def test_tracebacks_are_redacted_too(capsys, restored):
     assert "ValueError" in said
     assert "failed in a library" in said
     assert "s3cr3t-value" not in said
+
+
+def test_a_logger_used_once_goes_on_when_standard_error_is_replaced(monkeypatch, restored):
+    first, second = io.StringIO(), io.StringIO()
+    monkeypatch.setattr("sys.stderr", first)
+    set_up()
+    log = structlog.get_logger("kept")
+    log.warning("before")
+    first.close()
+    monkeypatch.setattr("sys.stderr", second)
+
+    log.warning("after")
+    logging.getLogger("other").warning("theirs")
+
+    assert "after" in second.getvalue()
+    assert "theirs" in second.getvalue()

@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -18,6 +18,16 @@ _SECRET_QUERY = re.compile(
     r"((?:access_token|token|api_key|apikey|request_token|checksum|secret\w*)=)[^&\s\"']+"
 )
 REDACTED = "[redacted]"
+
+
+class _Stderr:
+    """The standard error of the moment of writing: loggers are kept for good, the stream may be replaced."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 class Redaction:
@@ -54,7 +64,7 @@ class Redaction:
 
 def set_up(*, level: str = "INFO", as_json: bool = False) -> Redaction:
     """Configure structlog and the standard library's loggers; returns the redaction in force."""
-    redaction = Redaction()
+    redaction, stream = Redaction(), _Stderr()
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -71,14 +81,14 @@ def set_up(*, level: str = "INFO", as_json: bool = False) -> Redaction:
     structlog.configure(
         processors=[*shared, last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", stream)),
         cache_logger_on_first_use=True,
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     logging.basicConfig(
         handlers=[handler], level=max(logging.WARNING, logging.getLevelNamesMapping()[level]), force=True
