@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, insert
 
 from orderwire.clock import Clock
+from orderwire.core.alerts import Notice
 from orderwire.core.events import Event, EventType
 from orderwire.core.latency import Stamps
 from orderwire.core.lifecycle import (
@@ -55,16 +56,6 @@ CHECKING = "eOrderChecking"
 
 Observed = OrderUpdate | Trade | Position | Submission
 _Key = tuple[AccountId, OrderId]
-
-
-class BookAlert(Struct, frozen=True, kw_only=True):
-    """Something about the book that somebody should look at; the data of an `ALERT`."""
-
-    kind: str
-    """`held`, `released`, `dead letter`, `refused`, `corrected` or `contradiction`."""
-    account: AccountId = AccountId("")
-    order_id: OrderId = OrderId("")
-    text: str
 
 
 class Input(Struct, frozen=True, kw_only=True):
@@ -529,7 +520,7 @@ class Batch:
             self.answers.append((given.future, unchanged))
 
     def _alert(self, kind: str, given: Input, text: str) -> None:
-        alert = BookAlert(kind=kind, account=given.account, order_id=given.order_id, text=text)
+        alert = Notice(kind=kind, account=given.account, order_id=given.order_id, text=text)
         self.notices.append(Event(EventType.ALERT, alert))
 
     # --- writing --------------------------------------------------------------------------------------

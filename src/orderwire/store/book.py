@@ -16,12 +16,13 @@ import structlog
 from msgspec.structs import replace
 
 from orderwire.clock import Clock
+from orderwire.core.alerts import Notice
 from orderwire.core.events import Event, EventType
 from orderwire.core.lifecycle import OrderChange, OrderView, Submission, SubmissionState
 from orderwire.core.orders import AccountId, OrderId, OrderUpdate
 from orderwire.engine import EventEngine
 from orderwire.errors import StoreBusyError, StoreError
-from orderwire.store.batch import Batch, BookAlert, Input, Observed, Surroundings
+from orderwire.store.batch import Batch, Input, Observed, Surroundings
 from orderwire.store.database import Database
 from orderwire.store.memory import Memory
 from orderwire.store.outbox import new_epoch
@@ -346,4 +347,4 @@ def _refused(submission: Submission, now: datetime) -> Submission:
 
 
 def _alert(kind: str, text: str) -> Event:
-    return Event(EventType.ALERT, BookAlert(kind=kind, text=text))
+    return Event(EventType.ALERT, Notice(kind=kind, text=text))
