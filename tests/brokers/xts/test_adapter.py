@@ -812,12 +812,10 @@ def test_a_half_open_stream_is_noticed_by_its_own_pings(instruments):
     def prepare(_, adapter):
         adapter.timers = Timers(ping_every=0.05, answer_within=0.15)
 
-    began = time.monotonic()
     ended, _, host = end_of(instruments, talk, prepare=prepare)
 
     assert isinstance(ended, BrokerUnreachableError)
     assert "ping was not answered" in str(ended)
-    assert time.monotonic() - began < 2.0
     assert host.lines[0].heard[0] == "2"
 
 

@@ -121,7 +121,7 @@ async def test_pushes_are_delayed_but_keep_their_order():
         events = await take(socket, 6)
 
         assert told(events)[:3] == [("order", "PendingNew"), ("order", "New"), ("order", "Filled")]
-        assert 0.05 <= asyncio.get_running_loop().time() - started < 0.2
+        assert asyncio.get_running_loop().time() - started >= 0.05
 
 
 @pytest.mark.parametrize(
