@@ -28,6 +28,7 @@ def test_partial_indexes_are_made(database):
         "ix_orders_live": "orders",
         "ix_submissions_open": "submissions",
         "ix_inbox_unsettled": "inbox",
+        "ix_notifications_waiting": "notifications",
     }
 
     with database.read() as connection:

@@ -90,7 +90,7 @@ def erase(database: Database, account: AccountId, *, by: str, progress: Progress
 def _old_rows(before: date) -> list[tuple[Table, ColumnElement[bool]]]:
     day = before.isoformat()
     at_ns = to_ns(datetime.combine(before, datetime.min.time(), UTC) + timedelta(hours=0.5))  # 06:00 IST
-    orders, lines, inbox = schema.orders, schema.submissions, schema.inbox
+    orders, lines, inbox, told = schema.orders, schema.submissions, schema.inbox, schema.notifications
     return [
         (orders, (orders.c.last_day < day) & (orders.c.live == 0)),
         (lines, (lines.c.trading_date < day) & lines.c.state.in_(("ACCEPTED", "REFUSED"))),
@@ -98,6 +98,7 @@ def _old_rows(before: date) -> list[tuple[Table, ColumnElement[bool]]]:
         (schema.positions, schema.positions.c.trading_date < day),
         (inbox, (inbox.c.trading_date < day) & inbox.c.settled_ns.is_not(None)),
         (schema.dead_letters, schema.dead_letters.c.at_ns < at_ns),
+        (told, (told.c.queued_ns < at_ns) & (told.c.state != "WAITING")),
     ]
 
 

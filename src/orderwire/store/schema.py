@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest migration; `Database.migrate` skips Alembic when the database is at it."""
 
 metadata = MetaData(
@@ -280,4 +280,59 @@ instrument_days = Table(
     _text("day"),
     Column("rows", BigInteger, nullable=False),
     _ns("loaded_ns"),
+)
+
+# --- what is told outside the pages --------------------------------------------------------------------
+
+notification_rules = Table(
+    "notification_rules",
+    metadata,
+    _text("owner", ForeignKey("users.name", ondelete="CASCADE"), primary_key=True),
+    _text("occasion", primary_key=True),
+    _text("loudness"),
+)
+
+notification_preferences = Table(
+    "notification_preferences",
+    metadata,
+    _text("owner", ForeignKey("users.name", ondelete="CASCADE"), primary_key=True),
+    _text("body"),
+)
+
+notification_targets = Table(
+    "notification_targets",
+    metadata,
+    _text("id", primary_key=True),
+    _text("owner", ForeignKey("users.name", ondelete="CASCADE"), index=True),
+    _text("kind"),
+    _text("label"),
+    _text("service"),
+    _text("key_id"),
+    Column("secret", LargeBinary, nullable=False),
+    _ns("created_ns"),
+)
+"""`secret` is the sealed address, with the key its messages are signed with."""
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", _NUMBER, primary_key=True),
+    _text("key"),
+    _text("target", ForeignKey("notification_targets.id", ondelete="CASCADE"), index=True),
+    _text("owner", index=True),
+    _text("state"),
+    _flag("silent"),
+    Column("attempts", Integer, nullable=False),
+    _ns("queued_ns"),
+    _ns("due_ns"),
+    _text("error"),
+    _text("body"),
+    UniqueConstraint("key", "target"),
+)
+
+Index(
+    "ix_notifications_waiting",
+    notifications.c.id,
+    sqlite_where=notifications.c.state == "WAITING",
+    postgresql_where=notifications.c.state == "WAITING",
 )
