@@ -22,7 +22,7 @@ function styles() {
   });
   if (run.status !== 0) throw new Error(`tailwind failed: ${run.stderr || run.stdout}`);
   const entry = join(folder, "app.css");
-  writeFileSync(entry, `@import "${join(here, "styles/fonts.css")}";\n@import "./tailwind.css";\n`);
+  writeFileSync(entry, `@import "${join(here, "styles/fonts.css")}";\n@import "${join(here, "node_modules/uplot/dist/uPlot.min.css")}";\n@import "./tailwind.css";\n`);
   return entry;
 }
 
@@ -38,7 +38,7 @@ function manifest(outputs) {
 
 async function bundle(css) {
   return build({
-    entryPoints: [join(here, "src/app.ts"), join(here, "src/theme.ts"), css],
+    entryPoints: [...["app", "orders", "charts", "theme"].map((name) => join(here, `src/${name}.ts`)), css],
     outdir: fresh,
     absWorkingDir: here,
     bundle: true,

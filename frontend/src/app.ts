@@ -1,14 +1,8 @@
-// Starts what the page at hand needs.
-import { accountsPage } from "./ui/accountspage.ts";
+// The frame of every page: theme, menus, forms without a reload, questions before deeds, times as people read them.
+import { frame } from "./ui/frame.ts";
 import { menus } from "./ui/menus.ts";
-import { OrderPage } from "./ui/orderpage.ts";
 import { themeButton } from "./ui/theme.ts";
-
-const PAGES: Record<string, () => void> = {
-  orders: () => void new OrderPage(),
-  accounts: accountsPage,
-};
 
 themeButton();
 menus();
-PAGES[document.body.dataset["page"] ?? ""]?.();
+frame();

@@ -54,7 +54,9 @@ from orderwire.web.outbox import Cursor
 from orderwire.web.payloads import change_key
 
 PASSWORD = "correct horse"
-BUILT = Assets(version="test", files={"app.js": "app.js", "app.css": "app.css", "theme.js": "theme.js"})
+BUILT = Assets(
+    version="test", files={name: name for name in ("app.js", "app.css", "theme.js", "orders.js", "charts.js")}
+)
 
 INSTRUMENTS = [
     Instrument(

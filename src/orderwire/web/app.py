@@ -21,7 +21,7 @@ from flask_login import current_user
 from flask_socketio import ConnectionRefusedError as StreamRefusedError
 from flask_socketio import SocketIO
 from flask_talisman import Talisman
-from flask_wtf.csrf import CSRFProtect
+from flask_wtf.csrf import CSRFError, CSRFProtect
 from sqlalchemy import text
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -53,8 +53,9 @@ from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
 from orderwire.store.users import Users
 from orderwire.web.assets import Assets, load_assets
-from orderwire.web.auth import Doors, session_id, wants_json
+from orderwire.web.auth import Doors, send_to_login, session_id, wants_json
 from orderwire.web.mine import ids, my_accounts
+from orderwire.web.navigation import links
 from orderwire.web.outbox import Cursor
 from orderwire.web.pages import Pages
 from orderwire.web.paints import PaintTimes
@@ -85,6 +86,19 @@ CSP: Final = MappingProxyType(
         "frame-ancestors": "'none'",
     }
 )
+
+HTMX: Final = MappingProxyType(
+    {
+        "allowEval": False,
+        "includeIndicatorStyles": False,
+        "selfRequestsOnly": True,
+        "historyCacheSize": 0,  # it would keep pages, secrets among them, in the browser's storage
+        "refreshOnHistoryMiss": True,
+        "scrollIntoViewOnBoost": False,
+        "responseHandling": [{"code": "204", "swap": False}, {"code": "...", "swap": True}],
+    }
+)
+"""How htmx behaves here: nothing that the CSP forbids, and a refused form is shown like any answer."""
 
 _STATUS: Final[tuple[tuple[type[OrderwireError], int], ...]] = (
     (InvalidRequestError, 400),
@@ -347,13 +361,17 @@ def _attach_templates(app: Flask, assets: Assets) -> None:
     def asset(name: str) -> str:
         return f"{app.static_url_path}/{assets.path(name)}"
 
-    app.jinja_env.globals.update(asset=asset, build_version=assets.version)
+    app.jinja_env.globals.update(
+        asset=asset, build_version=assets.version, links=links, htmx_config=dict(HTMX)
+    )
     app.jinja_env.filters["milliseconds"] = milliseconds
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
 
 def _attach_airlock(app: Flask, faults: Faults) -> None:
     def refuse(error: Exception) -> ResponseReturnValue:
+        if isinstance(error, CSRFError) and not current_user.is_authenticated:
+            return send_to_login()  # the token ended with the session
         if isinstance(error, HTTPException):
             return _said(error.description or error.name, error.code or 500, headers=error)
         if isinstance(error, OrderwireError):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 import structlog
 from flask import (
     Blueprint,
     Flask,
+    Response,
     abort,
     flash,
     jsonify,
@@ -28,6 +32,8 @@ from orderwire.web.forms import safe_target
 from orderwire.web.realtime import Realtime
 
 _log = structlog.get_logger(__name__)
+
+View = Callable[..., ResponseReturnValue]
 
 LOGIN_LIMIT = "10 per minute; 60 per hour"
 """Tries per address; the password check costs 50 ms besides."""
@@ -69,7 +75,7 @@ class Doors:
         """Register the routes, and tell Flask-Login how to find users."""
         manager = LoginManager(app)
         manager.user_loader(self.find)
-        manager.unauthorized_handler(_send_to_login)
+        manager.unauthorized_handler(send_to_login)
         routes = Blueprint("auth", __name__)
         login = limiter.limit(LOGIN_LIMIT, methods=["POST"])(self.login)
         routes.add_url_rule("/login", "login", login, methods=["GET", "POST"])
@@ -113,10 +119,19 @@ def session_id() -> str:
     return str(getattr(session, "sid", ""))
 
 
-def need_role(role: Role) -> None:
-    """Refuse the request unless the user has at least this role."""
-    if not current_user.role.may(role):
-        abort(403)
+def roles(needed: Role) -> Callable[[View], View]:
+    """Let a view be seen only by who is logged in with at least this role; others get 403."""
+
+    def guarded(view: View) -> View:
+        @wraps(view)
+        def only(*args: Any, **kwargs: Any) -> ResponseReturnValue:
+            if not current_user.role.may(needed):
+                abort(403, f"This needs the role {needed}; yours is {current_user.role}.")
+            return view(*args, **kwargs)
+
+        return cast("View", login_required(only))
+
+    return guarded
 
 
 def wants_json() -> bool:
@@ -136,7 +151,21 @@ def _app_sessions() -> Any:
     return current_app.session_interface
 
 
-def _send_to_login() -> ResponseReturnValue:
+def send_to_login() -> ResponseReturnValue:
+    """Ask for a login, and lead back to where the user is: a page, or the page whose form was sent."""
     if wants_json():
         return jsonify(status="error", message="Log in first: the session has ended."), 401
-    return redirect(url_for("auth.login", next=request.full_path.rstrip("?")))
+    if request.endpoint == "auth.login":
+        flash("The page was open for too long. Try again.", "problem")
+        return redirect(url_for("auth.login", next=safe_target(request.values.get("next"))))
+    address = url_for("auth.login", next=_here())
+    if "HX-Request" in request.headers:
+        return Response(status=401, headers={"HX-Redirect": address})
+    return redirect(address)
+
+
+def _here() -> str:
+    if "HX-Request" in request.headers or request.method != "GET":
+        shown = urlsplit(request.headers.get("HX-Current-URL") or request.referrer or "/")
+        return safe_target(f"{shown.path}?{shown.query}".rstrip("?"))
+    return request.full_path.rstrip("?")

@@ -1,0 +1,4 @@
+// The live order book.
+import { OrderPage } from "./ui/orderpage.ts";
+
+new OrderPage();
