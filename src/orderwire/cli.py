@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orderwire import logs, service
+from orderwire.brokers.checklist import Finding
 from orderwire.brokers.registry import load_brokers
 from orderwire.config import Settings, load
 from orderwire.errors import ConfigurationError, OrderwireError
@@ -322,9 +323,21 @@ def accounts_remove(
 
 
 @app.command()
-def doctor(data_dir: DataDir = None) -> None:
+def doctor(
+    broker: Annotated[
+        str, typer.Argument(help="Ask this broker its first-day questions instead; places nothing.")
+    ] = "",
+    account: Annotated[str, typer.Option(help="With a broker: this account alone.")] = "",
+    seconds: Annotated[
+        float, typer.Option(min=0, max=3600, help="With a broker: how long its stream is watched.")
+    ] = 30,
+    data_dir: DataDir = None,
+) -> None:
     """Look at everything and say what is wrong; exit code 1 when something is."""
     settings = _settings(data_dir)
+    if broker:
+        _first_day(settings, broker, account=account, seconds=seconds)
+        return
     table = Table("check", "result", "what to do", box=None)
     wrong = 0
     for name, ok, detail in _findings(settings):
@@ -332,6 +345,22 @@ def doctor(data_dir: DataDir = None) -> None:
         table.add_row(name, "[green]ok[/]" if ok else "[red]wrong[/]", detail)
     _out.print(table)
     if wrong:
+        raise SystemExit(1)
+
+
+def _first_day(settings: Settings, broker: str, *, account: str, seconds: float) -> None:
+    from orderwire import doctor as checks  # noqa: PLC0415 - only this command needs it
+
+    told: list[bool] = []
+
+    def tell(account: str, finding: Finding) -> None:
+        told.append(finding.ok)
+        word = "[green]ok   [/]" if finding.ok else "[red]wrong[/]"
+        _out.print(f"{word} {account}  [bold]{finding.name}[/]", end="  ")
+        _out.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
+
+    checks.first_day(settings, broker, account=account, seconds=seconds, tell=tell)
+    if not all(told):
         raise SystemExit(1)
 
 

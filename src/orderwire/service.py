@@ -6,7 +6,7 @@ import os
 import random
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -14,7 +14,9 @@ from typing import Any
 
 import structlog
 
-from orderwire.brokers.adapter import AccountProfile, BrokerSession
+from orderwire.brokers.adapter import AccountProfile, AdapterTools, BrokerSession
+from orderwire.brokers.checklist import Finding, first_day
+from orderwire.brokers.http import BrokerHttp, open_client
 from orderwire.brokers.registry import BrokerRegistry, load_brokers
 from orderwire.clock import Clock, SystemClock
 from orderwire.config import Settings
@@ -57,6 +59,27 @@ class Records:
     def office(self) -> Office:
         """Return what commands work with while no service runs."""
         return Office(users=self.users, accounts=self.accounts, brokers=self.brokers)
+
+    async def check_up(self, account: str, *, seconds: float) -> AsyncIterator[Finding]:
+        """Ask an account's broker its first-day questions while no service runs; a new login is kept."""
+        clock, logins = self.database.clock, _Logins(self.accounts)
+        known = logins.account(AccountId(account))
+        async with open_client() as client:
+            tools = AdapterTools(
+                http=BrokerHttp(client, clock=clock, budgets=self.brokers.budgets()),
+                instruments=_Shelf(self.database).load(known.broker),
+                clock=clock,
+            )
+            adapter = self.brokers.get(known.broker)(known.profile, tools)
+            adapter.session = known.session
+
+            async def log_in() -> BrokerSession:
+                session = await adapter.login({})
+                logins.keep_session(AccountId(account), session)
+                return session
+
+            async for finding in first_day(adapter, seconds=seconds, log_in=log_in):
+                yield finding
 
 
 def open_records(settings: Settings, *, clock: Clock | None = None) -> Records:

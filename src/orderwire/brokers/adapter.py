@@ -10,6 +10,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import ClassVar, Protocol
 
+from orderwire.brokers import checklist
 from orderwire.brokers.http import BrokerHttp, Bucket
 from orderwire.clock import Clock
 from orderwire.core.events import Event, EventType
@@ -234,6 +235,23 @@ class BrokerAdapter(ABC):
         `secrets`: the app's current and previous secret; compared in constant time.
         """
         raise NotImplementedError(f"{cls.name} sends no postbacks")
+
+    # --- may: the first day ---------------------------------------------------------------------------
+
+    def questions(self) -> Mapping[str, checklist.Question]:
+        """Return what `orderwire doctor <broker>` asks the broker besides logging in and listening.
+
+        An adapter adds what its documents leave open, or tells more of an answer by taking a usual name.
+        """
+        return checklist.usual_questions(self)
+
+    def stream_facts(self) -> str:
+        """Say in an operator's words what the latest stream told of itself (protocol, timers); no secret."""
+        return ""
+
+    def stream_counts(self) -> Mapping[str, int]:
+        """Return how many messages of each kind the stream brought so far."""
+        return {}
 
     # --- gives: events --------------------------------------------------------------------------------
 

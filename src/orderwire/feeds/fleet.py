@@ -12,6 +12,7 @@ import httpx2
 import structlog
 
 from orderwire.brokers.adapter import AccountProfile, AdapterTools, BrokerAdapter, BrokerSession
+from orderwire.brokers.checklist import Finding, first_day
 from orderwire.brokers.http import BrokerHttp, open_client
 from orderwire.brokers.registry import BrokerRegistry
 from orderwire.clock import Clock
@@ -28,6 +29,8 @@ _log = structlog.get_logger(__name__)
 
 _START_WAIT = 10.0
 _LOGIN_WAIT = 30.0
+_QUESTIONS_WAIT = 180.0
+"""Seconds that a broker's checklist may take besides the time for which the stream is watched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +186,18 @@ class Fleet:
     def hint(self, account: AccountId, order_id: OrderId, reason: str) -> None:
         """Something about an order wants confirming by REST. Never blocks."""
         self._tell(account, lambda feed: feed.hint(order_id, reason))
+
+    def check_up(self, account: AccountId, *, seconds: float) -> list[Finding]:
+        """Ask the account's broker its first-day questions beside the running feed, whose stream is watched.
+
+        Raises NotFoundError when the account has no feed.
+        """
+        adapter = self.adapter(account)
+
+        async def ask() -> list[Finding]:
+            return [finding async for finding in first_day(adapter, seconds=seconds)]
+
+        return self.loop.submit(ask()).result(seconds + _QUESTIONS_WAIT)
 
     # --- logging in ------------------------------------------------------------------------------------
 

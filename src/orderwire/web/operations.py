@@ -22,8 +22,6 @@ from orderwire.feeds.fleet import Fleet
 from orderwire.store.accounts import Account, Accounts
 from orderwire.store.users import Role, Scope, Users
 
-_PATIENCE = httpx2.Timeout(60.0, connect=2.0)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Office:
@@ -201,6 +199,16 @@ class LoginAccount(_Command):
         return {"user_id": session.user_id, "expires_at": session.expires_at}
 
 
+class CheckAccount(_Command):
+    """Ask an account's broker its first-day questions; `seconds`: how long the running stream is watched."""
+
+    id: str
+    seconds: float = 30.0
+
+    def perform(self, office: Office) -> Any:
+        return office.running_fleet().check_up(AccountId(self.id), seconds=self.seconds)
+
+
 class PlaceOrder(_Command):
     """Place an order for an account."""
 
@@ -246,6 +254,7 @@ COMMANDS: Mapping[str, type[Any]] = {
     "accounts.list": ListAccounts,
     "accounts.remove": RemoveAccount,
     "accounts.login": LoginAccount,
+    "accounts.check": CheckAccount,
     "orders.place": PlaceOrder,
     "orders.modify": ModifyOrder,
     "orders.cancel": CancelOrder,
@@ -267,13 +276,15 @@ def perform(office: Office, command: str, arguments: Mapping[str, Any]) -> Any:
     return msgspec.to_builtins(asked.perform(office))
 
 
-def ask(path: Path, command: str, arguments: Mapping[str, Any]) -> Any:
-    """Have the running service carry out a command, over its control socket at `path`.
+def ask(path: Path, command: str, arguments: Mapping[str, Any], *, patience: float = 60.0) -> Any:
+    """Have the running service carry out a command, over its control socket at `path`, within `patience` seconds.
 
     Raises OrderwireError with the service's words, httpx2.ConnectError when no service listens.
     """
     transport = httpx2.HTTPTransport(uds=str(path))
-    with httpx2.Client(transport=transport, timeout=_PATIENCE, trust_env=False) as client:
+    with httpx2.Client(
+        transport=transport, timeout=httpx2.Timeout(patience, connect=2.0), trust_env=False
+    ) as client:
         reply = client.post(f"http://localhost/control/{command}", content=msgspec.json.encode(arguments))
     answer = reply.raise_for_status().json()
     if answer["status"] != "success":

@@ -22,8 +22,9 @@ from orderwire.brokers.adapter import (
     Field,
     plaintext_refusal,
 )
+from orderwire.brokers.checklist import Question
 from orderwire.brokers.http import Bucket, Budget, retry_after_seconds
-from orderwire.brokers.xts import answers, master, messages, socketio
+from orderwire.brokers.xts import answers, checklist, master, messages, socketio
 from orderwire.brokers.xts.answers import Answer, Clients
 from orderwire.brokers.xts.messages import Reading
 from orderwire.brokers.xts.socketio import (
@@ -489,15 +490,20 @@ class XtsAdapter(BrokerAdapter):
         if end.dead_token:
             raise SessionExpiredError(f"{self.title} no longer accepts this login ({end.words})")
         if end.doubted:
-            await self._probe_token()
+            await self._probe_token(end.words)
         if end.how is Ending.MALFORMED and link.joined:
             raise ProtocolViolationError(f"{self.title}: {end.words}")
         raise BrokerUnreachableError(f"{self.title}: {end.words}", retry_after=end.retry_after)
 
-    async def _probe_token(self) -> None:
-        """Ask by REST whether the token lives: raises SessionExpiredError when it does not (xts.md §7: balance)."""
+    async def _probe_token(self, words: str) -> None:
+        """Ask by REST whether the token lives: raises SessionExpiredError when it does not (xts.md §7: balance).
+
+        `words`: what made us ask; an operator wants to see them (xts.md §11: how a socket refuses is not known).
+        """
         try:
             await self.funds()
+        except SessionExpiredError as error:
+            raise SessionExpiredError(f"{error}; {words}") from None
         except (ProtocolViolationError, PermissionRefusedError):
             return  # it was let in, whatever it answered
 
@@ -542,6 +548,31 @@ class XtsAdapter(BrokerAdapter):
             revision=link.revision,
             transport=transport,
             sid=sid,
+        )
+
+    # --- the first day --------------------------------------------------------------------------------
+
+    def questions(self) -> Mapping[str, Question]:
+        """Add what xts.md §11 leaves open: the reply for an empty book, and to a stale token, by both ways."""
+        return {**super().questions(), **checklist.questions(self)}
+
+    def stream_facts(self) -> str:
+        revision = f"Engine.IO {self.winner}, " if self.listening else ""
+        opened = f"open packet {self.opened.raw}" if self.opened is not None else "no open packet"
+        return f"{revision}{opened}"
+
+    def stream_counts(self) -> Mapping[str, int]:
+        return {**self.events, "of other clients": self.foreign}
+
+    async def asked(self, book: str) -> Answer:
+        """Read `orders`, `trades` or `positions` and return the answer as it came, an error as well."""
+        query = {"dayOrNet": "NetWise"} if book == "positions" else {}
+        return await self._call(
+            "GET",
+            self._book(book),
+            purpose=f"{book}_raw",
+            bucket="books" if book == "orders" else book,
+            query={**query, **self._client()},
         )
 
     # --- underneath -----------------------------------------------------------------------------------
