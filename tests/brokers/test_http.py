@@ -327,6 +327,24 @@ def test_an_order_is_refused_rather_than_sent_late():
     assert error.retry_after == pytest.approx(60.05)
 
 
+def test_calls_are_counted_by_broker_and_purpose_and_so_are_those_that_failed():
+    budgets = {"wired.reads": Bucket(), "other.reads": Bucket()}
+
+    async def story():
+        async with http_over(answer(), answer(status=429), budgets=budgets) as (http, served, _):
+            await http.request("GET", served.root, purpose="order_book", bucket="wired.reads")
+            with pytest.raises(RateLimitedError):
+                await http.request("GET", served.root, purpose="order_book", bucket="wired.reads")
+            with pytest.raises(BrokerUnreachableError):
+                await http.request("GET", "http://127.0.0.1:1/", purpose="funds", bucket="other.reads")
+            return http.calls(), http.limited(), http.unanswered()
+
+    calls, limited, unanswered = run(story)
+
+    assert calls == {("wired", "order_book"): 2, ("other", "funds"): 1}
+    assert (limited, unanswered) == ({"wired": 1}, {"other": 1})
+
+
 def test_an_unknown_bucket_is_a_mistake_of_the_program():
     async def story():
         async with http_over(answer()) as (http, served, _):

@@ -194,6 +194,49 @@ def test_a_live_feed_reads_every_four_seconds_while_orders_are_open_and_rarely_w
     assert len(idle) == 1 + 1
 
 
+def test_the_health_of_a_feed_says_how_long_its_stream_lived_and_has_been_down():
+    async def story(desk):
+        broker = desk.broker
+
+        async def refuse():
+            raise BrokerUnreachableError("gone")
+
+        async def drop_after_five_seconds():
+            broker.listening = True
+            await asyncio.sleep(1)
+            broker.heard_at = desk.clock.monotonic()
+            await asyncio.sleep(2)
+            seen.append(desk.feed.health())
+            await asyncio.sleep(2)
+            broker.stream = refuse
+            raise BrokerUnreachableError("gone")
+
+        broker.stream = drop_after_five_seconds
+        await asyncio.sleep(25)
+        seen.append(desk.feed.health())
+
+    seen = []
+    Desk().run(story)
+
+    up, down = seen
+    assert (up.connected, up.streams, up.down_seconds) == (True, True, 0)
+    assert (up.connected_seconds, up.heartbeat_age) == (pytest.approx(3), pytest.approx(2))
+    assert (down.connected, down.streams, down.heartbeat_age) == (False, True, None)
+    assert down.connected_seconds == pytest.approx(5)
+    assert down.down_seconds == pytest.approx(20)
+    assert down.counts["reconnects"] > 1
+
+
+def test_a_stream_that_nobody_wants_is_not_down():
+    async def story(desk):
+        await asyncio.sleep(30)
+        assert desk.feed.health().streams is False
+        assert desk.feed.health().down_seconds == 0
+
+    Desk(push=False).run(story)
+    Desk().run(story, logged_in=False)
+
+
 def test_a_lost_stream_is_polled_at_once_and_every_three_seconds_until_it_is_back():
     async def story(desk):
         broker = desk.broker

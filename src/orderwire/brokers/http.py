@@ -168,7 +168,7 @@ class CircuitBreaker:
 class BrokerHttp:
     """Sends a broker one request and says what became of it. One per process; feed loop only.
 
-    `counts` and `broker_time` alone may be asked from any thread.
+    What was counted, and `broker_time`, may be asked from any thread; nothing else.
     """
 
     def __init__(
@@ -186,12 +186,29 @@ class BrokerHttp:
         self._budgets = Budgets()
         self._breaker = CircuitBreaker()
         self._sleep = sleep
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._limited: Counter[str] = Counter()
+        self._unanswered: Counter[str] = Counter()
         self._ahead: dict[str, timedelta] = {}
 
     def counts(self) -> dict[str, int]:
         """Return how many calls were sent, by purpose."""
+        total: Counter[str] = Counter()
+        for (_, purpose), count in self._counts.copy().items():
+            total[purpose] += count
+        return dict(total)
+
+    def calls(self) -> dict[tuple[str, str], int]:
+        """Return how many calls were sent, by broker (what its buckets' names begin with) and purpose."""
         return dict(self._counts)
+
+    def limited(self) -> dict[str, int]:
+        """Return how many calls the broker refused with 429, by broker."""
+        return dict(self._limited)
+
+    def unanswered(self) -> dict[str, int]:
+        """Return how many calls brought no answer, by broker."""
+        return dict(self._unanswered)
 
     def broker_time(self, url: str) -> datetime | None:
         """Return what time it is at this address by the last `Date` it sent, to the second; any thread."""
@@ -226,9 +243,15 @@ class BrokerHttp:
         origin = _origin(request.url)
         self._refuse_while_down(spec, origin)
         await self._take_turn(spec, keys)
-        self._counts[purpose] += 1
-        reply = await self._exchange(request, origin=origin, seconds=timeout, most_bytes=most_bytes)
+        broker = bucket.partition(".")[0]
+        self._counts[broker, purpose] += 1
+        try:
+            reply = await self._exchange(request, origin=origin, seconds=timeout, most_bytes=most_bytes)
+        except BrokerUnreachableError:
+            self._unanswered[broker] += 1
+            raise
         if reply.status == httpx2.codes.TOO_MANY_REQUESTS:
+            self._limited[broker] += 1
             raise self._too_many(reply, spec, keys, origin)
         return reply
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -10,12 +11,14 @@ from typing import Protocol
 
 import httpx2
 import structlog
+from msgspec import structs
 
 from orderwire.brokers.adapter import AccountProfile, AdapterTools, BrokerAdapter, BrokerSession
 from orderwire.brokers.checklist import Finding, first_day
 from orderwire.brokers.http import BrokerHttp, open_client
 from orderwire.brokers.registry import BrokerRegistry
 from orderwire.clock import Clock
+from orderwire.core.health import FEED_COUNTS, FeedHealth, FleetHealth
 from orderwire.core.instruments import Instrument, InstrumentTable
 from orderwire.core.orders import AccountId, OrderId, session_date
 from orderwire.core.recovery import FeedStatus, Freshness
@@ -115,8 +118,10 @@ class Fleet:
         self._http: BrokerHttp | None = None
         self._feeds: dict[AccountId, FeedSupervisor] = {}
         self._running: dict[AccountId, asyncio.Task[None]] = {}
-        self._refused: dict[AccountId, FeedStatus] = {}
-        """Accounts whose adapter could not be made, and why."""
+        self._refused: dict[AccountId, tuple[str, FeedStatus]] = {}
+        """Accounts whose adapter could not be made: their broker, and why."""
+        self._left: Counter[tuple[str, str]] = Counter()
+        """What feeds that have ended had counted, by broker and name."""
         self._ticker: asyncio.Task[None] | None = None
         self._instruments: dict[str, DailyInstruments] = {}
         self._loading: dict[str, asyncio.Lock] = {}
@@ -150,19 +155,41 @@ class Fleet:
 
     def statuses(self) -> list[FeedStatus]:
         """Say how fresh each account is."""
-        return [*(feed.status for feed in list(self._feeds.values())), *self._refused.values()]
+        refused = [status for _, status in list(self._refused.values())]
+        return [*(feed.status for feed in list(self._feeds.values())), *refused]
 
     def status(self, account: AccountId) -> FeedStatus | None:
         """Say how fresh one account is; None when it has no feed."""
         feed = self._feeds.get(account)
-        return feed.status if feed else self._refused.get(account)
+        return feed.status if feed else self._refused.get(account, (None, None))[1]
+
+    def health(self) -> FleetHealth:
+        """Say how every feed is doing. Any thread."""
+        feeds = [self._health(feed) for feed in list(self._feeds.values())]
+        refused = [_refused_health(broker, status) for broker, status in list(self._refused.values())]
+        counts = Counter({(name, what): 0 for name in self._tools.brokers.classes for what in FEED_COUNTS})
+        counts.update(self._left)
+        for feed in feeds:
+            counts.update({(feed.broker, what): count for what, count in feed.counts.items()})
+        http = self._http
+        return FleetHealth(
+            feeds=(*feeds, *refused),
+            counts=dict(counts),
+            calls=http.calls() if http else {},
+            limited=http.limited() if http else {},
+            unanswered=http.unanswered() if http else {},
+        )
+
+    def _health(self, feed: FeedSupervisor) -> FeedHealth:
+        task = self._running.get(feed.account)
+        return structs.replace(feed.health(), running=task is not None and not task.done())
 
     def adapter(self, account: AccountId) -> BrokerAdapter:
         """Return the account's adapter. Raises NotFoundError."""
         feed = self._feeds.get(account)
         if feed is None:
             refused = self._refused.get(account)
-            raise NotFoundError(refused.detail if refused else f"There is no account {account}.")
+            raise NotFoundError(refused[1].detail if refused else f"There is no account {account}.")
         return feed.adapter
 
     def find(self, account: AccountId) -> BrokerAdapter | None:
@@ -313,12 +340,13 @@ class Fleet:
 
     def _refuse(self, account: FeedAccount, why: str) -> None:
         _log.error("account without a feed", account=account.profile.account, reason=why)
-        self._refused[account.profile.account] = FeedStatus(
+        status = FeedStatus(
             account=account.profile.account,
             freshness=Freshness.STALE,
             since=self._tools.clock.now(),
             detail=why,
         )
+        self._refused[account.profile.account] = (account.broker, status)
 
     async def _keep(self, feed: FeedSupervisor) -> None:
         if feed.adapter.session is not None:
@@ -327,7 +355,10 @@ class Fleet:
 
     async def _end(self, account: AccountId) -> None:
         task = self._running.pop(account, None)
-        self._feeds.pop(account, None)
+        feed = self._feeds.pop(account, None)
+        if feed is not None:
+            left = feed.health()
+            self._left.update({(left.broker, what): count for what, count in left.counts.items()})
         self._refused.pop(account, None)
         if task is not None:
             task.cancel()
@@ -342,3 +373,14 @@ class Fleet:
         feed = self._feeds.get(account)
         if feed is not None and self.loop.running:
             self.loop.loop.call_soon_threadsafe(what, feed)
+
+
+def _refused_health(broker: str, status: FeedStatus) -> FeedHealth:
+    return FeedHealth(
+        account=status.account,
+        broker=broker,
+        freshness=status.freshness,
+        since=status.since,
+        detail=status.detail,
+        running=False,
+    )

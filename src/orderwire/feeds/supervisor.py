@@ -15,6 +15,7 @@ from orderwire.brokers.adapter import BrokerAdapter, BrokerSession
 from orderwire.clock import Clock
 from orderwire.core import recovery
 from orderwire.core.events import Event, EventType
+from orderwire.core.health import FeedHealth
 from orderwire.core.orders import AccountId, OrderId
 from orderwire.core.recovery import FeedFacts, FeedStatus, Freshness
 from orderwire.errors import (
@@ -120,6 +121,9 @@ class FeedSupervisor:
         self._requests: list[float] = []
         self._histories: set[OrderId] = set()
         self._delivering_since: float | None = None
+        self._delivered_for = 0.0
+        """Seconds the streams that have ended delivered."""
+        self._down_since: float | None = None
         self._reconciled = False
         self._streams = adapter.has_stream
         self._read_at: float | None = None
@@ -144,6 +148,38 @@ class FeedSupervisor:
     def status(self) -> FeedStatus:
         """What the page may say now."""
         return self._status
+
+    def health(self) -> FeedHealth:
+        """Say how the feed is doing; any thread, from values that are each replaced whole."""
+        now, since, down = self._around.clock.monotonic(), self._delivering_since, self._down_since
+        adapter, status, counters = self.adapter, self._status, self.counters
+        broker_now = adapter.broker_now()
+        return FeedHealth(
+            account=self.account,
+            broker=adapter.name,
+            freshness=status.freshness,
+            since=status.since,
+            detail=status.detail,
+            read_at=status.read_at,
+            streams=self._streams and self._push and self._logged_in.is_set(),
+            connected=since is not None,
+            connected_seconds=self._delivered_for + (now - since if since is not None else 0.0),
+            down_seconds=now - down if down is not None else 0.0,
+            heartbeat_age=max(now - adapter.heard_at, 0.0)
+            if since is not None and adapter.heard_at
+            else None,
+            clock_offset=(self._around.clock.now() - broker_now).total_seconds() if broker_now else None,
+            open_orders=self._around.held.open_orders(self.account),
+            market_open=self._around.market_open(),
+            counts={
+                "reconnects": counters.reconnects,
+                "reads": counters.reads,
+                "failed_reads": counters.failed_reads,
+                "violations": counters.violations,
+                "faults": sum(counters.faults.copy().values()),
+                "missed_by_push": self.poller.missed_by_push,
+            },
+        )
 
     def log_in(self, session: BrokerSession) -> None:
         """Use this session from now on; a running stream with another token is left to end by itself."""
@@ -174,6 +210,7 @@ class FeedSupervisor:
     def tick(self) -> None:
         """Recompute the freshness; called on every event here and once a second by the fleet."""
         facts = self._facts()
+        self._watch_stream(facts)
         state = recovery.freshness(facts)
         detail = self._details.get(state) or _DETAILS[state]
         told = (self._status.freshness, self._status.detail, self._status.connected)
@@ -190,6 +227,14 @@ class FeedSupervisor:
         )
         if told != (state, detail, facts.delivering):
             self._around.publish(Event(EventType.FEED_STATUS, self._status))
+
+    def _watch_stream(self, facts: FeedFacts) -> None:
+        """Note since when a stream that is wanted does not deliver."""
+        wanted = facts.push and facts.logged_in and facts.streams
+        if not wanted or facts.delivering:
+            self._down_since = None
+        elif self._down_since is None:
+            self._down_since = self._around.clock.monotonic()
 
     # --- the feed --------------------------------------------------------------------------------------
 
@@ -323,6 +368,8 @@ class FeedSupervisor:
         await asyncio.sleep(delay)
 
     def _on_listening(self, delivers: bool) -> None:
+        if self._delivering_since is not None:
+            self._delivered_for += _now() - self._delivering_since
         self._delivering_since = _now() if delivers else None
         if delivers:
             self._details.pop(Freshness.DEGRADED, None)
