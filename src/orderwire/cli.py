@@ -7,17 +7,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import httpx2
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from orderwire import logs, service
+from orderwire import service
 from orderwire.brokers.checklist import Finding
 from orderwire.brokers.registry import load_brokers
-from orderwire.config import Settings, load
+from orderwire.config import Settings
+from orderwire.console import DataDir, err, operate, out, print_table, read_settings
 from orderwire.errors import ConfigurationError, OrderwireError
 from orderwire.store.users import Role, Scope
 from orderwire.web import operations
@@ -32,10 +32,6 @@ app.add_typer(users_app, name="users")
 app.add_typer(accounts_app, name="accounts")
 app.add_typer(keys_app, name="apikeys")
 
-_out = Console()
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The data folder (ORDERWIRE_DATA_DIR).")]
 PortOption = Annotated[int | None, typer.Option("--port", help="Port of the web server (ORDERWIRE_PORT).")]
 HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on (ORDERWIRE_HOST).")]
 
@@ -51,32 +47,8 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    _err.print(f"orderwire: {message}", style="red", markup=False)
+    err.print(f"orderwire: {message}", style="red", markup=False)
     raise SystemExit(1)
-
-
-def _settings(data_dir: Path | None = None, **more: Any) -> Settings:
-    settings = load(data_dir=data_dir, **more)
-    logs.set_up(level=settings.log_level, as_json=settings.log_json)
-    return settings
-
-
-# --- commands reach the running service, or open the records themselves -----------------------------------
-
-
-def _operate(settings: Settings, command: str, **arguments: Any) -> Any:
-    given = {name: value for name, value in arguments.items() if value is not None}
-    path = service.control_socket(settings)
-    if path.exists():
-        try:
-            return operations.ask(path, command, given)
-        except httpx2.ConnectError:
-            pass  # left over by a service that was killed: nobody listens, so the records are free
-    records = service.open_records(settings)
-    try:
-        return operations.perform(records.office(), command, given)
-    finally:
-        records.database.close()
 
 
 # --- the service --------------------------------------------------------------------------------------
@@ -89,20 +61,20 @@ def init(
     password: Annotated[str | None, typer.Option(help="Its password; asked for when left out.")] = None,
 ) -> None:
     """Make the data folder, its key, the database and the first operator. Harmless when they exist."""
-    settings = _settings(data_dir)
+    settings = read_settings(data_dir)
     made = service.make_data_folder(settings)
     records = service.open_records(settings)
     try:
         if not records.users.count():
             secret = password or typer.prompt("Password", hide_input=True, confirmation_prompt=True)
             records.users.add(admin, secret, role=Role.OPERATOR)
-            _out.print(f"Made the operator [bold]{admin}[/].")
+            out.print(f"Made the operator [bold]{admin}[/].")
     finally:
         records.database.close()
-    _out.print(
+    out.print(
         f"{'Made' if made else 'Found'} {settings.data_dir.absolute()}. Keep a copy of {service.KEY_FILE}:"
     )
-    _out.print("without it, the brokers' credentials in the database cannot be opened.")
+    out.print("without it, the brokers' credentials in the database cannot be opened.")
 
 
 @app.command()
@@ -112,7 +84,7 @@ def serve(
     port: PortOption = None,
 ) -> None:
     """Run the service until Ctrl-C or TERM."""
-    service.serve(_settings(data_dir, host=host, port=port))
+    service.serve(read_settings(data_dir, host=host, port=port))
 
 
 @app.command()
@@ -137,7 +109,7 @@ def demo(
         seed=seed,
         sim_port=sim_port,
     )
-    raise SystemExit(Demo(plan, console=_out).run())
+    raise SystemExit(Demo(plan, console=out).run())
 
 
 # --- people -------------------------------------------------------------------------------------------
@@ -152,15 +124,15 @@ def users_add(
 ) -> None:
     """Make a user."""
     secret = password or typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    made = _operate(_settings(data_dir), "users.add", name=name, password=secret, role=role)
-    _out.print(f"Made the {made['role']} [bold]{made['name']}[/].")
+    made = operate(read_settings(data_dir), "users.add", name=name, password=secret, role=role)
+    out.print(f"Made the {made['role']} [bold]{made['name']}[/].")
 
 
 @users_app.command("list")
 def users_list(data_dir: DataDir = None) -> None:
     """List the users."""
-    rows = _operate(_settings(data_dir), "users.list")
-    _print_table(("name", "role", "disabled"), rows)
+    rows = operate(read_settings(data_dir), "users.list")
+    print_table(("name", "role", "disabled"), rows)
 
 
 @users_app.command("password")
@@ -171,20 +143,20 @@ def users_password(
 ) -> None:
     """Change a user's password; the user's sessions end."""
     secret = password or typer.prompt("New password", hide_input=True, confirmation_prompt=True)
-    _operate(_settings(data_dir), "users.password", name=name, password=secret)
-    _out.print(f"Changed. {name} has to log in again.")
+    operate(read_settings(data_dir), "users.password", name=name, password=secret)
+    out.print(f"Changed. {name} has to log in again.")
 
 
 @users_app.command("disable")
 def users_disable(name: str, data_dir: DataDir = None) -> None:
     """Keep a user from logging in."""
-    _operate(_settings(data_dir), "users.disable", name=name, disabled=True)
+    operate(read_settings(data_dir), "users.disable", name=name, disabled=True)
 
 
 @users_app.command("enable")
 def users_enable(name: str, data_dir: DataDir = None) -> None:
     """Let a user log in again."""
-    _operate(_settings(data_dir), "users.disable", name=name, disabled=False)
+    operate(read_settings(data_dir), "users.disable", name=name, disabled=False)
 
 
 # --- programs -----------------------------------------------------------------------------------------
@@ -198,21 +170,21 @@ def keys_add(
     data_dir: DataDir = None,
 ) -> None:
     """Make an API key for a user; it is shown this once."""
-    made = _operate(_settings(data_dir), "apikeys.add", owner=owner, scope=scope, label=label)
-    _out.print(f"{made['key']}", soft_wrap=True, highlight=False)
-    _err.print(f"Key {made['id']} of {owner}, scope {made['scope']}. It is not shown again.")
+    made = operate(read_settings(data_dir), "apikeys.add", owner=owner, scope=scope, label=label)
+    out.print(f"{made['key']}", soft_wrap=True, highlight=False)
+    err.print(f"Key {made['id']} of {owner}, scope {made['scope']}. It is not shown again.")
 
 
 @keys_app.command("list")
 def keys_list(owner: str, data_dir: DataDir = None) -> None:
     """List a user's API keys."""
-    _print_table(("id", "scope", "label"), _operate(_settings(data_dir), "apikeys.list", owner=owner))
+    print_table(("id", "scope", "label"), operate(read_settings(data_dir), "apikeys.list", owner=owner))
 
 
 @keys_app.command("revoke")
 def keys_revoke(owner: str, key_id: str, data_dir: DataDir = None) -> None:
     """End an API key."""
-    _operate(_settings(data_dir), "apikeys.revoke", owner=owner, id=key_id)
+    operate(read_settings(data_dir), "apikeys.revoke", owner=owner, id=key_id)
 
 
 # --- accounts -----------------------------------------------------------------------------------------
@@ -234,7 +206,7 @@ def accounts_add(
     data_dir: DataDir = None,
 ) -> None:
     """Add an account. Every host, port and path of a broker can be set: --set name=value."""
-    settings = _settings(data_dir)
+    settings = read_settings(data_dir)
     kind = load_brokers().get(broker)
     given = dict(_pair(text) for text in credential or [])
     credentials = {
@@ -242,7 +214,7 @@ def accounts_add(
         for f in kind.credential_fields
         if f.name in given or (f.required and not f.default)
     }
-    made = _operate(
+    made = operate(
         settings,
         "accounts.add",
         id=account_id or f"{broker}-{owner}",
@@ -252,12 +224,12 @@ def accounts_add(
         addresses=given,
         allow_plaintext=allow_plaintext,
     )
-    _out.print(f"Added [bold]{made['id']}[/].")
+    out.print(f"Added [bold]{made['id']}[/].")
     if kind.has_postback:
-        _out.print(
+        out.print(
             f"Postback path for the broker's console: {settings.url}{made['postback_path']}", soft_wrap=True
         )
-    _out.print(f"Log it in with: orderwire accounts login {made['id']}")
+    out.print(f"Log it in with: orderwire accounts login {made['id']}")
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -274,8 +246,8 @@ def _prompt(label: str, *, secret: bool) -> str:
 @accounts_app.command("list")
 def accounts_list(data_dir: DataDir = None) -> None:
     """List the accounts and how fresh each is."""
-    rows = _operate(_settings(data_dir), "accounts.list")
-    _print_table(("id", "broker", "owner", "session_user", "session_expires", "freshness", "detail"), rows)
+    rows = operate(read_settings(data_dir), "accounts.list")
+    print_table(("id", "broker", "owner", "session_user", "session_expires", "freshness", "detail"), rows)
 
 
 @accounts_app.command("login")
@@ -288,15 +260,13 @@ def accounts_login(
     data_dir: DataDir = None,
 ) -> None:
     """Log an account in to its broker (the service has to run)."""
-    settings = _settings(data_dir)
-    answer = _operate(settings, "accounts.login", id=account_id, grant=_grant(redirect) if redirect else {})
+    settings = read_settings(data_dir)
+    answer = operate(settings, "accounts.login", id=account_id, grant=_grant(redirect) if redirect else {})
     if "login_url" in answer:
-        _out.print("Open this address, log in, and paste the address you are sent to:")
-        _out.print(answer["login_url"], soft_wrap=True, highlight=False)
-        answer = _operate(settings, "accounts.login", id=account_id, grant=_grant(typer.prompt("Address")))
-    _out.print(
-        f"Logged in as [bold]{answer['user_id']}[/], until {answer['expires_at'] or 'further notice'}."
-    )
+        out.print("Open this address, log in, and paste the address you are sent to:")
+        out.print(answer["login_url"], soft_wrap=True, highlight=False)
+        answer = operate(settings, "accounts.login", id=account_id, grant=_grant(typer.prompt("Address")))
+    out.print(f"Logged in as [bold]{answer['user_id']}[/], until {answer['expires_at'] or 'further notice'}.")
 
 
 def _grant(redirect: str) -> dict[str, str]:
@@ -315,8 +285,8 @@ def accounts_remove(
     """End an account's feed and forget its secrets; its orders stay."""
     if not yes:
         typer.confirm(f"Forget the credentials of {account_id}?", abort=True)
-    _operate(_settings(data_dir), "accounts.remove", id=account_id)
-    _out.print(f"Removed {account_id}.")
+    operate(read_settings(data_dir), "accounts.remove", id=account_id)
+    out.print(f"Removed {account_id}.")
 
 
 # --- looking at it ------------------------------------------------------------------------------------
@@ -334,7 +304,7 @@ def doctor(
     data_dir: DataDir = None,
 ) -> None:
     """Look at everything and say what is wrong; exit code 1 when something is."""
-    settings = _settings(data_dir)
+    settings = read_settings(data_dir)
     if broker:
         _first_day(settings, broker, account=account, seconds=seconds)
         return
@@ -343,7 +313,7 @@ def doctor(
     for name, ok, detail in _findings(settings):
         wrong += not ok
         table.add_row(name, "[green]ok[/]" if ok else "[red]wrong[/]", detail)
-    _out.print(table)
+    out.print(table)
     if wrong:
         raise SystemExit(1)
 
@@ -356,8 +326,8 @@ def _first_day(settings: Settings, broker: str, *, account: str, seconds: float)
     def tell(account: str, finding: Finding) -> None:
         told.append(finding.ok)
         word = "[green]ok   [/]" if finding.ok else "[red]wrong[/]"
-        _out.print(f"{word} {account}  [bold]{finding.name}[/]", end="  ")
-        _out.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
+        out.print(f"{word} {account}  [bold]{finding.name}[/]", end="  ")
+        out.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
 
     checks.first_day(settings, broker, account=account, seconds=seconds, tell=tell)
     if not all(told):
@@ -378,7 +348,7 @@ def _findings(settings: Settings) -> Iterator[tuple[str, bool, str]]:
 
 def _record_findings(settings: Settings) -> Iterator[tuple[str, bool, str]]:
     try:
-        accounts = _operate(settings, "accounts.list")
+        accounts = operate(settings, "accounts.list")
     except OrderwireError as error:
         yield "data folder", False, str(error)
         return
@@ -412,9 +382,9 @@ def watch(
     from orderwire.client import OrderStream  # noqa: PLC0415 - only this command needs it
     from orderwire.terminal import watch_orders  # noqa: PLC0415 - only this command needs it
 
-    settings = _settings(data_dir)
+    settings = read_settings(data_dir)
     with _key(settings, apikey, user) as key:
-        watch_orders(OrderStream(url or settings.url, apikey=key), console=_out)
+        watch_orders(OrderStream(url or settings.url, apikey=key), console=out)
 
 
 @contextmanager
@@ -426,19 +396,8 @@ def _key(settings: Settings, apikey: str, user: str) -> Iterator[str]:
         raise ConfigurationError(
             "Give an API key (--apikey), or --user to watch as somebody on this machine."
         )
-    made = _operate(settings, "apikeys.add", owner=user, label="orderwire watch")
+    made = operate(settings, "apikeys.add", owner=user, label="orderwire watch")
     try:
         yield made["key"]
     finally:
-        _operate(settings, "apikeys.revoke", owner=user, id=made["id"])
-
-
-def _print_table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    table = Table(*columns, box=None)
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
-    _out.print(table if rows else "none")
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
+        operate(settings, "apikeys.revoke", owner=user, id=made["id"])
