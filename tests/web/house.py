@@ -270,6 +270,14 @@ class MemoryBook:
 
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
+        self.checked: list[OrderView] = []
+        self.open: dict[AccountId, int] = {}
+
+    def checking(self, account: AccountId) -> list[OrderView]:
+        return [page for page in self.checked if page.account == account]
+
+    def open_orders(self, account: AccountId) -> int:
+        return self.open.get(account, 0)
 
     def current(self, account: AccountId, order_id: OrderId) -> OrderView | None:
         rows = self._log.rows[account].values()

@@ -5,10 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orderwire.core.lifecycle import OrderChange
-from orderwire.core.orders import AccountId
+from orderwire.core.orders import AccountId, OrderId
 from orderwire.core.recovery import FeedStatus
 from orderwire.web.outbox import (
     ChangeDelivery,
+    CheckDelivery,
     ClientOutbox,
     Cursor,
     Delivery,
@@ -293,3 +294,57 @@ def test_after_any_pace_of_reading_the_client_holds_what_the_log_holds(steps, wi
 
     assert story.client.rows == story.log.rows[ACC]
     assert story.client.gaps == 0
+
+
+def checks(deliveries: list[Delivery]) -> list[tuple[str, bool]]:
+    return [(one.row, one.checking) for one in deliveries if isinstance(one, CheckDelivery)]
+
+
+def a_check(row: str, *, checking: bool = True) -> CheckDelivery:
+    return CheckDelivery(account=ACC, row=row, order_id=OrderId(row), checking=checking)
+
+
+def test_of_several_words_about_one_check_the_last_leaves_and_spends_no_sequence(log):
+    outbox = following(log, window=1)
+    outbox.offer(log.change(order(number=1)))
+    first = list(outbox.take())
+    outbox.offer_check(a_check("r1"))
+    outbox.offer_check(a_check("r2"))
+    outbox.offer_check(a_check("r1", checking=False))
+    left: list[Delivery] = []
+    outbox.acknowledged(first[0])
+    while taken := list(outbox.take()):
+        left += taken
+        outbox.acknowledged(taken[0])
+
+    assert checks(left) == [("r2", True), ("r1", False)]
+
+
+def test_a_check_that_ends_while_a_snapshot_is_read_leaves_after_it(log):
+    outbox = ClientOutbox()
+    outbox.begin(ACC)
+    outbox.offer_check(a_check("r1"))
+    outbox.offer_check(a_check("r1", checking=False))
+
+    outbox.snapshot(ACC, Cursor(epoch=log.epoch, sequence=0), {})
+
+    taken = list(outbox.take())
+    assert [type(one) for one in taken] == [SnapshotDelivery, CheckDelivery]
+    assert checks(taken) == [("r1", False)]
+
+
+def test_checks_of_an_account_nobody_follows_do_not_wait(log):
+    outbox = ClientOutbox()
+
+    outbox.offer_check(a_check("r1"))
+
+    assert len(outbox) == 0
+
+
+def test_a_client_that_stops_reading_has_no_endless_queue_of_checks(log):
+    outbox = following(log, window=1, most=10)
+
+    for number in range(1000):
+        outbox.offer_check(a_check(f"r{number}"))
+
+    assert len(outbox) <= 10

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import socketio
+from msgspec.structs import replace
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_raw
 
@@ -19,6 +20,7 @@ from orderwire.clock import SystemClock
 from orderwire.core.events import Event, EventType
 from orderwire.core.orders import AccountId, OrderStatus
 from orderwire.core.recovery import Freshness
+from orderwire.store.batch import CHECKING
 from orderwire.store.users import Scope
 from orderwire.web import realtime
 from orderwire.web.outbox import Cursor
@@ -39,7 +41,7 @@ class Reader:
         self.client = socketio.Client(
             reconnection=False, websocket_extra_options={"origin": origin} if origin else {}
         )
-        for name in ("snapshot", "order_update", "trade_update", "position_update", "feed_status"):
+        for name in ("snapshot", "order_update", "trade_update", "position_update", "feed_status", "order_checking"):
             self.client.on(name, self._keeper(name))
         headers = {"Cookie": cookie} if cookie else {}
         auth = {"apikey": key} if key else None
@@ -510,3 +512,42 @@ def test_a_client_that_missed_more_than_may_wait_for_it_is_given_a_snapshot_at_o
     realtime.follow("c1", {"cursors": {ACC: {"epoch": log.epoch, "sequence": 1}}})
 
     assert [(name, payload["sequence"]) for name, payload in sent] == [("snapshot", 4)]
+
+
+def check_put(house: House, page) -> None:
+    house.services.engine.put(Event(CHECKING, page))
+
+
+def test_a_page_is_told_what_is_being_checked_and_a_program_is_not(server):
+    page = order(number=1)
+    server.log.change(page)
+    with (
+        reading(server, cookie=cookie_of(server, "asha"), origin=server.url) as browser,
+        reading(server, key=key_of(server)) as program,
+    ):
+        for reader in (browser, program):
+            reader.follow()
+            reader.wait("snapshot")
+        check_put(server, replace(page, checking=True))
+        check_put(server, page)
+        server.publish(order(number=2))
+        told = browser.wait("order_checking", 2)
+        program.wait("order_update")
+
+    assert told == [
+        {"account": "acc", "row": "r1", "orderid": page.order_id, "checking": checking}
+        for checking in (True, False)
+    ]
+    assert program.of("order_checking") == []
+    assert browser.wait("order_update")[0]["sequence"] == 2
+
+
+def test_a_page_that_comes_while_something_is_being_checked_sees_it(server):
+    page = order(number=1)
+    server.log.change(page)
+    server.services.book.checked = [replace(page, checking=True)]
+    with reading(server, cookie=cookie_of(server, "asha"), origin=server.url) as browser:
+        browser.follow()
+        (told,) = browser.wait("order_checking")
+
+    assert (told["orderid"], told["checking"]) == (page.order_id, True)

@@ -95,6 +95,14 @@ export type OrderUpdate = Order & Place & { version: number; event_id: string; s
 export type TradeUpdate = Trade & Place;
 export type PositionUpdate = Position & Place;
 
+/** An order is being checked with the broker, or is not any more; says nothing else about it. */
+export interface OrderChecking {
+  account: string;
+  row: string;
+  orderid: string;
+  checking: boolean;
+}
+
 export interface FeedStatus {
   account: string;
   freshness: FreshnessName;

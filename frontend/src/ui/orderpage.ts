@@ -1,4 +1,5 @@
 // The order page: the stream's changes into tables, tables into rows, what the user does into calls.
+import { Checks } from "../core/checks.ts";
 import { ago, price } from "../core/format.ts";
 import {
   byOrder,
@@ -13,7 +14,7 @@ import {
 } from "../core/orders.ts";
 import { Median } from "../core/median.ts";
 import { keyOf, Table } from "../core/table.ts";
-import type { AccountInfo, Order, OrderUpdate, Position, Snapshot, Trade } from "../core/wire.ts";
+import type { AccountInfo, Order, OrderChecking, OrderUpdate, Position, Snapshot, Trade } from "../core/wire.ts";
 import { sentence, type StateFilter, statusWord, whyFixed } from "../core/words.ts";
 import { Ask } from "./ask.ts";
 import { all, need, setText } from "./dom.ts";
@@ -37,6 +38,7 @@ export class OrderPage implements Listener {
   readonly #trades = new Table<Trade>(byTrade(NEWEST));
   readonly #positions = new Table<Position>(byPosition({ column: "symbol", descending: false }));
   readonly #grids: { orders: Grid<Order>; trades: Grid<Trade>; positions: Grid<Position> };
+  readonly #checks = new Checks();
   readonly #tally = new Tally();
   readonly #toasts = new Toasts();
   readonly #voice = new Voice();
@@ -77,7 +79,10 @@ export class OrderPage implements Listener {
   // --- from the stream --------------------------------------------------------------------------------
 
   snapshot(snapshot: Snapshot): void {
-    this.#orders.replace(snapshot.account, snapshot.orders);
+    this.#orders.replace(
+      snapshot.account,
+      snapshot.orders.map((order) => this.#checks.marked(order)),
+    );
     this.#trades.replace(snapshot.account, snapshot.trades);
     this.#positions.replace(snapshot.account, snapshot.positions);
     if (snapshot.feed !== null) this.#pills.set(snapshot.feed);
@@ -86,7 +91,7 @@ export class OrderPage implements Listener {
   }
 
   order(update: OrderUpdate): void {
-    const before = this.#orders.put(update);
+    const before = this.#orders.put(this.#checks.marked(update));
     this.#tally.move(before, update);
     this.#changed.add(keyOf(update));
     if (update.stamps.received > 0) this.#received.push(update.stamps.received);
@@ -101,6 +106,12 @@ export class OrderPage implements Listener {
     this.#positions.put(update);
   }
 
+  checking(check: OrderChecking): void {
+    this.#checks.take(check);
+    const order = this.#orders.get(keyOf(check));
+    if (order !== undefined && order.checking !== check.checking) this.#orders.put({ ...order, checking: check.checking });
+  }
+
   feed(status: Parameters<Listener["feed"]>[0]): void {
     this.#pills.set(status);
     this.#pills.draw(this.#now());
@@ -109,10 +120,18 @@ export class OrderPage implements Listener {
 
   connection(connected: boolean): void {
     if (!connected && this.#lostAt > 0) return;
+    if (connected) this.#forgetChecks();
     this.#lostAt = connected ? 0 : this.#now();
     this.#pills.lost(this.#lostAt);
     this.#pills.draw(this.#now());
     this.#sayLost();
+  }
+
+  #forgetChecks(): void {
+    this.#checks.forget();
+    for (const order of [...this.#orders.all()]) {
+      if (order.checking && order.orderid !== "") this.#orders.put({ ...order, checking: false });
+    }
   }
 
   outdated(): void {

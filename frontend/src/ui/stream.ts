@@ -4,6 +4,7 @@ import { ServerClock } from "../core/clock.ts";
 import { Cursors } from "../core/cursors.ts";
 import type {
   FeedStatus,
+  OrderChecking,
   OrderUpdate,
   Painted,
   Place,
@@ -18,6 +19,7 @@ export interface Listener {
   trade(update: TradeUpdate): void;
   position(update: PositionUpdate): void;
   feed(status: FeedStatus): void;
+  checking(check: OrderChecking): void;
   /** Everything of this frame has been handed over: draw now. */
   draw(): void;
   /** What was drawn is on the screen since `at`, in the server's clock. */
@@ -93,6 +95,12 @@ export class Stream {
     this.#on<OrderUpdate>("order_update", (update) => this.#listener.order(update));
     this.#on<TradeUpdate>("trade_update", (update) => this.#listener.trade(update));
     this.#on<PositionUpdate>("position_update", (update) => this.#listener.position(update));
+    socket.on("order_checking", (check: OrderChecking, ack: Ack) =>
+      this.#take(ack, () => {
+        this.#listener.checking(check);
+        return true;
+      }),
+    );
     socket.on("feed_status", (status: FeedStatus, ack: Ack) =>
       this.#take(ack, () => {
         this.#listener.feed(status);

@@ -122,6 +122,12 @@ class OrderBook:
         """
         return self._memory.shelf(account).shown(order_id)
 
+    def checking(self, account: AccountId) -> list[OrderView]:
+        """Return the orders that are being checked with the broker right now. Any thread."""
+        shelf = self._memory.shelf(account)
+        shown = (shelf.shown(order_id) for order_id in list(shelf.hints))
+        return [page for page in shown if page is not None and page.checking]
+
     def last_update(self, account: AccountId, order_id: OrderId) -> OrderUpdate | None:
         """Return the newest observation that told something new of an order. Any thread."""
         return self._memory.latest(account, order_id)

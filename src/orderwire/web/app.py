@@ -193,6 +193,7 @@ def create_app(services: Services, *, assets: Assets | None = None, log: Log | N
         log=log or _StoredLog(services.database),
         feeds=services.fleet.statuses,
         clock=services.clock,
+        checks=services.book.checking,
         version=built.version,
     )
     paints = realtime.on_painted = PaintTimes()

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from orderwire.core.lifecycle import OrderChange
-from orderwire.core.orders import AccountId
+from orderwire.core.orders import AccountId, OrderId
 from orderwire.core.recovery import FeedStatus
 from orderwire.web.payloads import change_key
 
@@ -51,8 +51,18 @@ class FeedDelivery:
     status: FeedStatus
 
 
-Delivery = ChangeDelivery | SnapshotDelivery | FeedDelivery
-_Waiting = OrderChange | SnapshotDelivery | FeedDelivery
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckDelivery:
+    """An order is being checked with the broker, or is not any more; for pages, it spends no sequence."""
+
+    account: AccountId
+    row: str
+    order_id: OrderId
+    checking: bool
+
+
+Delivery = ChangeDelivery | SnapshotDelivery | FeedDelivery | CheckDelivery
+_Waiting = OrderChange | SnapshotDelivery | FeedDelivery | CheckDelivery
 
 
 class _Phase(Enum):
@@ -72,6 +82,8 @@ class _Follow:
     phase: _Phase = _Phase.READING
     meanwhile: OrderedDict[_Key, OrderChange] = field(default_factory=OrderedDict)
     """What came while the log is being read."""
+    checks: OrderedDict[str, CheckDelivery] = field(default_factory=OrderedDict)
+    """The same of what is being checked, by row: what the log's reader saw may be older."""
     epoch: str = ""
     given: int = -1
     """Sequence last sent."""
@@ -117,6 +129,7 @@ class ClientOutbox:
         follow = self._follows.setdefault(account, _Follow())
         self._forget(account)
         follow.meanwhile.clear()
+        follow.checks.clear()
         follow.phase = _Phase.BEHIND if follow.snapshot_out else _Phase.READING
         return not follow.snapshot_out
 
@@ -124,14 +137,14 @@ class ClientOutbox:
         """Queue what the client missed since `cursor`, ahead of what came meanwhile."""
         if self._follows[account].phase is _Phase.READING:
             meanwhile = self._settle(account, cursor)
-            self._offer_all([*changes, *meanwhile])
+            self._offer_all(account, [*changes, *meanwhile])
 
     def snapshot(self, account: AccountId, cursor: Cursor, payload: Mapping[str, Any]) -> None:
         """Queue a snapshot as of `cursor`, ahead of what came meanwhile."""
         if self._follows[account].phase is _Phase.READING:
             meanwhile = self._settle(account, cursor)
             self._waiting[account, "snapshot"] = SnapshotDelivery(account=account, payload=payload)
-            self._offer_all(meanwhile)
+            self._offer_all(account, meanwhile)
 
     def leave(self, account: AccountId) -> None:
         """Stop to follow; nothing more of the account leaves."""
@@ -165,6 +178,21 @@ class ClientOutbox:
         if status.account in self._follows:
             self._waiting[status.account, "feed"] = FeedDelivery(status=status)
 
+    def offer_check(self, check: CheckDelivery) -> None:
+        """Take word of an order being checked; only the newest of each order leaves, after changes told before."""
+        follow = self._follows.get(check.account)
+        if follow is None or follow.phase is _Phase.BEHIND:
+            return
+        if follow.phase is _Phase.READING:
+            follow.checks.pop(check.row, None)
+            follow.checks[check.row] = check
+            return
+        key = (check.account, "check", check.row)
+        self._waiting.pop(key, None)
+        self._waiting[key] = check
+        if len(self._waiting) > self._most:
+            self._fall_behind(check.account, follow)
+
     # --- what goes out ---------------------------------------------------------------------------------
 
     def take(self) -> Iterator[Delivery]:
@@ -181,7 +209,7 @@ class ClientOutbox:
             self._follows[delivery.account].snapshot_out = False
 
     def _deliver(self, item: _Waiting) -> Delivery:
-        if isinstance(item, FeedDelivery):
+        if isinstance(item, FeedDelivery | CheckDelivery):
             return item
         follow = self._follows[item.account]
         if isinstance(item, SnapshotDelivery):
@@ -217,14 +245,18 @@ class ClientOutbox:
         follow.given = follow.queued = cursor.sequence
         return meanwhile
 
-    def _offer_all(self, changes: Iterable[OrderChange]) -> None:
+    def _offer_all(self, account: AccountId, changes: Iterable[OrderChange]) -> None:
         for change in changes:
             self.offer(change)
+        checks, self._follows[account].checks = self._follows[account].checks, OrderedDict()
+        for check in checks.values():
+            self.offer_check(check)
 
     def _fall_behind(self, account: AccountId, follow: _Follow) -> None:
         self.overflows += 1
         self._forget(account)
         follow.meanwhile.clear()
+        follow.checks.clear()
         follow.phase = _Phase.BEHIND
 
     def _forget(self, account: AccountId) -> None:

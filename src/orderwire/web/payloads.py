@@ -13,7 +13,7 @@ from orderwire.core import lifecycle
 from orderwire.core.instruments import Instrument
 from orderwire.core.latency import STAGES, Stamps
 from orderwire.core.lifecycle import OrderChange, OrderView, openalgo_order
-from orderwire.core.orders import IST, Position, Trade
+from orderwire.core.orders import IST, AccountId, OrderId, Position, Trade
 from orderwire.core.recovery import FeedStatus
 
 PAYLOAD_VERSION: Final = 1
@@ -103,6 +103,11 @@ def trade_key(trade: Trade) -> str:
 def position_key(position: Position) -> str:
     """Return a position's identity within its account."""
     return f"{position.exchange}/{position.symbol}/{position.product}"
+
+
+def check_fields(account: AccountId, *, row: str, order_id: OrderId, checking: bool) -> dict[str, Any]:
+    """Return that an order is being checked, or not any more; nothing of what was claimed about it."""
+    return {"account": account, "row": row, "orderid": order_id, "checking": checking}
 
 
 def feed_fields(status: FeedStatus) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Final, Protocol
@@ -15,15 +15,17 @@ from socketio.packet import Packet
 from orderwire.clock import Clock
 from orderwire.core.events import Event, EventType
 from orderwire.core.latency import Stamps
-from orderwire.core.lifecycle import OrderChange
+from orderwire.core.lifecycle import OrderChange, OrderView
 from orderwire.core.orders import AccountId
 from orderwire.core.recovery import FeedStatus
 from orderwire.engine import EventEngine
+from orderwire.store.batch import CHECKING
 from orderwire.web import payloads
 from orderwire.web.outbox import (
     MOST_WAITING,
     WINDOW,
     ChangeDelivery,
+    CheckDelivery,
     ClientOutbox,
     Cursor,
     Delivery,
@@ -51,6 +53,11 @@ class Reader:
     session: str = ""
     """Id of the web session it came with, so that logging out ends the stream too."""
 
+    @property
+    def is_page(self) -> bool:
+        """Whether it is a page: those are told what is being checked, programs only what is known."""
+        return bool(self.session)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Painted:
@@ -59,6 +66,10 @@ class Painted:
     change: OrderChange
     stamps: Stamps
     hidden: bool
+
+
+def _nothing_checked(_account: AccountId) -> Collection[OrderView]:
+    return ()
 
 
 class TextPacket(Packet):  # type: ignore[misc]  # the library ships no types
@@ -144,6 +155,7 @@ class Realtime:
         log: Log,
         feeds: Callable[[], Iterable[FeedStatus]],
         clock: Clock,
+        checks: Callable[[AccountId], Collection[OrderView]] = _nothing_checked,
         version: str = "",
         window: int = WINDOW,
         most: int = MOST_WAITING,
@@ -155,6 +167,7 @@ class Realtime:
         self._log = log
         self._feeds = feeds
         self._clock = clock
+        self._checks = checks
         self._version = version
         self._window = window
         self._most = most
@@ -163,6 +176,7 @@ class Realtime:
     def attach(self, engine: EventEngine) -> None:
         """Register with the engine; before clients come."""
         engine.register(EventType.ORDER_CHANGED, self.on_change)
+        engine.register(CHECKING, self.on_check)
         engine.register(EventType.FEED_STATUS, self.on_feed)
         engine.register(EventType.TIMER, self.on_timer)
 
@@ -177,6 +191,16 @@ class Realtime:
                 self._flush(client)
                 behind = client.outbox.behind()
             self._catch_up_all(client, behind)
+
+    def on_check(self, event: Event) -> None:
+        """Tell the pages of an account that an order is being checked with the broker, or is not any more."""
+        view: OrderView = event.data
+        check = _check(view)
+        for client in self.audience.of(view.account):
+            if client.reader.is_page:
+                with client.lock:
+                    client.outbox.offer_check(check)
+                    self._flush(client)
 
     def on_feed(self, event: Event) -> None:
         """Send an account's new freshness to its clients."""
@@ -267,6 +291,7 @@ class Realtime:
         if cursor is not None and missed is not None:
             with client.lock:
                 client.outbox.replay(account, cursor, missed)
+                self._offer_checks_of(client, account)
                 self._offer_feed_of(client, account)
                 self._flush(client)
         else:
@@ -277,6 +302,7 @@ class Realtime:
         cursor = Cursor(epoch=payload["epoch"], sequence=payload["sequence"])
         with client.lock:
             client.outbox.snapshot(account, cursor, payload)
+            self._offer_checks_of(client, account)
             self._flush(client)
 
     def snapshot(self, account: AccountId) -> Mapping[str, Any]:
@@ -294,6 +320,11 @@ class Realtime:
 
     def _feed_of(self, account: AccountId) -> FeedStatus | None:
         return next((status for status in self._feeds() if status.account == account), None)
+
+    def _offer_checks_of(self, client: _Client, account: AccountId) -> None:
+        """Say what is being checked right now; a page forgets what it knew of that when it connects."""
+        for view in self._checks(account) if client.reader.is_page else ():
+            client.outbox.offer_check(_check(view))
 
     def _offer_feed_of(self, client: _Client, account: AccountId) -> None:
         status = self._feed_of(account)
@@ -361,7 +392,17 @@ def _packed(delivery: Delivery, emitted: int) -> tuple[str, Mapping[str, Any]]:
         return payloads.change_event(change), payload
     if isinstance(delivery, SnapshotDelivery):
         return "snapshot", delivery.payload
+    if isinstance(delivery, CheckDelivery):
+        return "order_checking", payloads.check_fields(
+            delivery.account, row=delivery.row, order_id=delivery.order_id, checking=delivery.checking
+        )
     return "feed_status", payloads.feed_fields(delivery.status)
+
+
+def _check(view: OrderView) -> CheckDelivery:
+    return CheckDelivery(
+        account=view.account, row=view.row, order_id=view.order_id, checking=view.checking
+    )
 
 
 def _ignore(painted: Painted) -> None:
