@@ -508,3 +508,74 @@ def test_a_stream_message_that_was_left_out_has_the_book_read():
 
     assert desk.feed.counters.violations == 1
     assert 1.0 in desk.broker.read_times
+
+
+def test_a_flood_of_hints_costs_five_reads_a_second_and_the_first_is_answered_at_once():
+    async def story(desk):
+        await asyncio.sleep(2)
+        before = len(desk.broker.read_times)
+        began = asyncio.get_running_loop().time()
+        for _ in range(1000):
+            desk.feed.hint(OrderId("1"), "hint: a postback came")
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.3)
+        desk.flood = [at - began for at in desk.broker.read_times[before:]]
+
+    desk = Desk()
+    desk.run(story)
+
+    assert desk.flood[0] == 0
+    assert len(desk.flood) <= 7
+    assert min(b - a for a, b in itertools.pairwise(desk.flood)) >= 0.2
+
+
+def test_a_hint_during_a_read_has_the_book_read_again():
+    async def story(desk):
+        await asyncio.sleep(2)
+        began, release = asyncio.Event(), asyncio.Event()
+        read = desk.broker.order_book
+
+        async def slow_book():
+            began.set()
+            await release.wait()
+            return await read()
+
+        desk.broker.order_book = slow_book
+        desk.feed.request_read()
+        await began.wait()
+        desk.hinted_ns = desk.clock.time_ns()
+        await asyncio.sleep(0.01)
+        desk.feed.hint(OrderId("1"), "hint: a postback came")
+        hinted = desk.clock.time_ns()
+        release.set()
+        await asyncio.sleep(1)
+        desk.after = [event.data.asked_ns for event in desk.events if event.type == EventType.BOOK_READ][1:]
+        assert desk.after
+        assert all(asked >= hinted for asked in desk.after)
+
+    Desk().run(story)
+
+
+def test_the_first_read_answers_what_an_earlier_process_was_hinted_and_routine_reads_say_nothing():
+    async def story(desk):
+        desk.held.open = 1
+        await asyncio.sleep(60)
+
+    desk = Desk()
+    desk.run(story)
+
+    assert len(desk.broker.read_times) > 10
+    assert len([event for event in desk.events if event.type == EventType.BOOK_READ]) == 1
+
+
+def test_a_hint_that_a_failed_read_did_not_answer_is_answered_by_the_next():
+    async def story(desk):
+        await asyncio.sleep(2)
+        desk.broker.read_error = BrokerUnreachableError("gone")
+        desk.feed.hint(OrderId("1"), "hint: a postback came")
+        await asyncio.sleep(1)
+        desk.broker.read_error = None
+        await asyncio.sleep(40)
+        assert len([event for event in desk.events if event.type == EventType.BOOK_READ]) == 2
+
+    Desk().run(story)

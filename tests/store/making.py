@@ -18,6 +18,7 @@ from orderwire.core.orders import (
     Trade,
     session_date,
 )
+from orderwire.core.recovery import BookRead
 
 OPENED = datetime(2026, 8, 17, 10, 30, 0, tzinfo=IST)
 """The broker's time of the first word about an order; the test clock stands at the same moment."""
@@ -164,8 +165,9 @@ def submission(
     return Submission(id=tag, state=state, **{**values, **given})
 
 
-def observed(value: OrderUpdate | Trade | Position) -> Event:
+def observed(value: OrderUpdate | Trade | Position | BookRead) -> Event:
     kinds = {
+        BookRead: EventType.BOOK_READ,
         OrderUpdate: EventType.ORDER_UPDATE,
         Trade: EventType.TRADE_UPDATE,
         Position: EventType.POSITION_UPDATE,

@@ -16,6 +16,7 @@ from sqlalchemy import event, text
 from orderwire.core.events import Event, EventType
 from orderwire.core.lifecycle import OrderChange, OrderView, SubmissionState
 from orderwire.core.orders import Channel, OrderStatus, OrderUpdate
+from orderwire.core.recovery import BookRead
 from orderwire.engine import EventEngine
 from orderwire.errors import StoreBusyError, StoreError
 from orderwire.store import audit, inbox, outbox
@@ -322,6 +323,44 @@ def test_a_postback_is_settled_by_a_later_read_of_the_book_only(desk, clock):
     assert desk.checks() == [True, False]
     settled = [entry.settled_at is not None for entry in inbox.timeline(desk.database, "A1", ORDER)]
     assert all(settled)
+
+
+def book_read(at) -> BookRead:
+    return BookRead(account="A1", asked_ns=ns(at))
+
+
+def test_a_hint_about_an_order_the_broker_has_not_is_answered_by_the_next_read_of_the_book(desk):
+    keep = {"account": "A1", "order_id": "9", "claimed_time": "t", "raw": b"{}", "received_ns": ns(OPENED)}
+    desk.database.write(lambda connection: inbox.record(connection, **keep))
+    desk.take(hint(order="9"))
+
+    desk.take(book_read(OPENED + timedelta(seconds=1)))
+
+    (entry,) = inbox.timeline(desk.database, "A1", "9")
+    assert entry.settled_at is not None
+    assert desk.book.checking("A1") == []
+
+
+def test_an_order_of_yesterday_is_not_checked_for_ever(desk):
+    desk.take(update("open"))
+    desk.take(hint())
+    assert [page.order_id for page in desk.book.checking("A1")] == [ORDER]
+
+    desk.take(book_read(OPENED - timedelta(seconds=1)))
+    assert desk.book.current("A1", ORDER).checking
+
+    desk.take(book_read(OPENED + timedelta(seconds=1)))
+    assert not desk.book.current("A1", ORDER).checking
+    assert desk.checks() == [True, False]
+    assert desk.book.checking("A1") == []
+
+
+def test_that_a_book_was_verified_is_told_after_what_it_changed(desk):
+    desk.stage(read("open"), book_read(OPENED))
+
+    kinds = [event.type for event in desk.commit()]
+
+    assert kinds == [EventType.ORDER_CHANGED, EventType.BOOK_VERIFIED]
 
 
 def test_a_postback_not_yet_verified_is_remembered_by_the_next_process(desk, reopened):

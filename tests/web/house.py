@@ -176,6 +176,7 @@ class MemoryFleet:
     refreshed: list[AccountId] = field(default_factory=list)
     hints: list[tuple[AccountId, OrderId, str]] = field(default_factory=list)
     grants: list[tuple[AccountId, dict[str, str]]] = field(default_factory=list)
+    adapters: dict[AccountId, Any] = field(default_factory=dict)
     login_error: Exception | None = None
 
     def statuses(self) -> list[FeedStatus]:
@@ -203,6 +204,9 @@ class MemoryFleet:
         if self.login_error is not None:
             raise self.login_error
         return BrokerSession(user_id="AB1234", secrets={})
+
+    def find(self, account: AccountId) -> Any:
+        return self.adapters.get(account)
 
     def add(self, account: AccountId) -> None:
         self.show(account, Freshness.AUTH_REQUIRED, detail="Log in to the broker.")

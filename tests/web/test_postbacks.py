@@ -9,10 +9,14 @@ from werkzeug.test import create_environ, run_wsgi_app
 from orderwire.brokers.registry import BrokerRegistry
 from orderwire.brokers.zerodha.adapter import ZerodhaAdapter
 from orderwire.brokers.zerodha.postbacks import postback_checksum
-from orderwire.core.events import EventType
+from orderwire.core.events import Event, EventType
 from orderwire.core.orders import AccountId, Channel, OrderId
-from orderwire.errors import StoreBusyError
+from orderwire.core.recovery import BookRead
+from orderwire.errors import ProtocolViolationError, StoreBusyError
 from orderwire.store import inbox
+from orderwire.testing.desk import FakeClock
+from orderwire.web.claims import MISMATCH
+from orderwire.web.postbacks import MOST_ASKED, Sparing
 from web.house import WiredAdapter, a_house, order, settle
 
 SECRET = "s3cret"
@@ -86,6 +90,7 @@ def test_a_replayer_fills_eight_places_and_is_then_sent_away(house):
 
     assert codes == [200] * 8 + [429] * 2
     assert len(kept(house)) == 8
+    assert house.web.postbacks.counts == {"stored": 8, "full": 2}
 
 
 @pytest.mark.parametrize(
@@ -172,20 +177,88 @@ def test_of_accounts_that_share_an_app_our_own_record_says_whose_order_it_is(hou
     assert (len(kept(house)), len(kept(house, "other"))) == (0, 1)
 
 
-def test_an_order_nobody_knows_yet_is_looked_for_in_every_account_of_the_app(house):
-    add(house, "other", "key")
+def test_an_order_nobody_knows_yet_is_looked_for_where_an_order_is_in_flight(house):
+    for name in ("idle", "waits", "waits-too"):
+        add(house, name, "key")
     add(house, "stranger", "another key")
+    house.services.book.open = {"waits": 1, "waits-too": 2, "stranger": 1}
 
     post(house, body_of())
 
-    assert {account for account, *_ in house.fleet.hints} == {"acc", "other"}
+    assert {account for account, *_ in house.fleet.hints} == {"waits", "waits-too"}
+    assert len(kept(house, "waits")) == 1
+    assert kept(house) == []
 
 
-def test_during_a_change_of_the_secret_the_old_one_still_counts(house):
+def test_an_order_placed_elsewhere_is_looked_for_in_the_few_accounts_of_its_app(house):
+    for number in range(20):
+        add(house, f"acc{number}", "key")
+
+    post(house, body_of())
+
+    assert len({account for account, *_ in house.fleet.hints}) == MOST_ASKED
+
+
+def test_a_secret_that_was_replaced_counts_for_a_day_and_one_of_another_app_does_not(house):
+    change = house.services.accounts.change
+    change("acc", credentials={"api_key": "key", "api_secret": "rotated", "user_id": ""})
+
+    assert post(house, body_of(secret=SECRET)).status_code == 200
+    assert post(house, body_of(secret="rotated", filled_quantity=1)).status_code == 200
+
+    change("acc", credentials={"api_key": "new key", "api_secret": "third", "user_id": ""})
+    assert house.services.accounts.former_credentials("acc") == {}
+
+
+def test_accounts_of_one_app_may_know_different_secrets(house):
     add(house, "newer", "key", secret="rotated")
 
     assert post(house, body_of(secret=SECRET)).status_code == 200
     assert post(house, body_of(secret="rotated", filled_quantity=1)).status_code == 200
+
+
+def test_a_replayed_body_does_not_touch_the_database_again(house, monkeypatch):
+    for number in range(9):
+        post(house, body_of(filled_quantity=number))
+    monkeypatch.setattr(house.services.database, "write", None)
+
+    codes = [post(house, body_of(filled_quantity=number)).status_code for number in range(9)]
+
+    assert codes == [200] * 8 + [429]
+
+
+def test_what_a_postback_says_of_its_user_is_compared_and_never_followed(house):
+    class Feed:
+        def read_claim(self, request):
+            raise ProtocolViolationError("another account's order")
+
+    house.fleet.adapters["acc"] = Feed()
+    house.log.change(order("acc", 1, order_id=ORDER))
+    alarms = []
+    house.services.engine.register(EventType.ALERT, lambda event: alarms.append(event.data))
+
+    post(house, body_of())
+    for seconds in (1, 3):
+        asked_ns = house.services.clock.time_ns() + seconds * 10**9
+        read = BookRead(account=AccountId("acc"), asked_ns=asked_ns)
+        house.services.engine.put(Event(EventType.BOOK_VERIFIED, read))
+    settle(house)
+
+    assert [(alarm.kind, alarm.account, alarm.order_id) for alarm in alarms] == [(MISMATCH, "acc", ORDER)]
+    assert [reason for *_, reason in house.fleet.hints] == [
+        "hint: a postback came",
+        "conflict: a postback claims otherwise",
+    ]
+
+
+def test_a_flood_of_forgeries_does_not_fill_the_log(house):
+    clock = FakeClock()
+    sparing = Sparing(clock, most=2)
+
+    said = [sparing.take() for _ in range(5)]
+    clock.advance(1)
+
+    assert (said, sparing.take()) == ([0, 0, None, None, None], 3)
 
 
 def test_a_database_that_is_busy_asks_the_broker_to_try_again(house, monkeypatch):

@@ -41,7 +41,14 @@ class Reader:
         self.client = socketio.Client(
             reconnection=False, websocket_extra_options={"origin": origin} if origin else {}
         )
-        for name in ("snapshot", "order_update", "trade_update", "position_update", "feed_status", "order_checking"):
+        for name in (
+            "snapshot",
+            "order_update",
+            "trade_update",
+            "position_update",
+            "feed_status",
+            "order_checking",
+        ):
             self.client.on(name, self._keeper(name))
         headers = {"Cookie": cookie} if cookie else {}
         auth = {"apikey": key} if key else None

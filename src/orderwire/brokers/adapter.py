@@ -236,6 +236,13 @@ class BrokerAdapter(ABC):
         """
         raise NotImplementedError(f"{cls.name} sends no postbacks")
 
+    def read_claim(self, request: PostbackRequest) -> OrderUpdate:
+        """Say in our words what a verified postback claims, to be compared with the book and nothing else.
+
+        Channel POSTBACK. Raises ProtocolViolationError when it cannot be about an order of this account.
+        """
+        raise NotImplementedError(f"{self.title} sends no postbacks")
+
     # --- may: the first day ---------------------------------------------------------------------------
 
     def questions(self) -> Mapping[str, checklist.Question]:

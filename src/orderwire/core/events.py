@@ -24,6 +24,8 @@ class EventType(StrEnum):
     ALERT = "eAlert"
     LOG = "eLogRecord"
     SUBMISSION = "eSubmission"
+    BOOK_READ = "eBookRead"
+    BOOK_VERIFIED = "eBookVerified"
 
 
 class Event(Struct, gc=False):

@@ -38,6 +38,17 @@ class FeedStatus(Struct, frozen=True, kw_only=True):
     next_try: datetime | None = None
 
 
+class BookRead(Struct, frozen=True, kw_only=True, gc=False):
+    """A broker's order book was read to its end after something about its orders was in doubt.
+
+    As `EventType.BOOK_READ` it follows the rows that were read; as `EventType.BOOK_VERIFIED` they are committed.
+    """
+
+    account: AccountId
+    asked_ns: int
+    """Wall time at which the read began: what was hinted before it, the book has answered."""
+
+
 class FeedFacts(Struct, frozen=True, kw_only=True):
     """All that decides the freshness of an account; durations in seconds."""
 
@@ -66,6 +77,12 @@ READS_AFTER_ACTION = (0.0, 0.25, 1.0)
 
 MANUAL_READS_AFTER_ACTION = (0.5,)
 """The same with push off: the baseline the pilot is compared with."""
+
+HINT_SPACING = 0.2
+"""Seconds between two reads of one account that hints caused: what a flood of hints may cost, and no more."""
+
+CONTRADICTED_AFTER = 1.1
+"""Seconds after which the book is read again when it contradicts: two reads must be a second apart to count."""
 
 HEALTHY_AFTER = 30.0
 """Seconds a stream must deliver, with one good reconcile, before the back-off starts afresh."""
@@ -116,6 +133,13 @@ def reconnect_delay(attempt: int, *, chance: float, market_open: bool = True) ->
 def reads_after_action(*, push: bool) -> tuple[float, ...]:
     """Return when the book is read after an action of the user, in seconds."""
     return READS_AFTER_ACTION if push else MANUAL_READS_AFTER_ACTION
+
+
+def hint_due(reason: str, *, now: float, last_hint_read: float | None) -> float:
+    """Return when the book is read because of a hint (same clock as `now`): at once, unless one just was."""
+    if reason.startswith("conflict"):
+        return now + CONTRADICTED_AFTER
+    return now if last_hint_read is None else max(now, last_hint_read + HINT_SPACING)
 
 
 _FIRST_SESSION, _LAST_SESSION = time(9, 0), time(23, 55)

@@ -17,7 +17,7 @@ from orderwire.core import recovery
 from orderwire.core.events import Event, EventType
 from orderwire.core.health import FeedHealth
 from orderwire.core.orders import AccountId, OrderId
-from orderwire.core.recovery import FeedFacts, FeedStatus, Freshness
+from orderwire.core.recovery import BookRead, FeedFacts, FeedStatus, Freshness
 from orderwire.errors import (
     BrokerError,
     BrokerUnreachableError,
@@ -119,6 +119,9 @@ class FeedSupervisor:
         self._logged_out.set()
         self._side_books_due = asyncio.Event()
         self._requests: list[float] = []
+        self._hinted = True
+        """The next read answers hints; the first one answers those of an earlier process."""
+        self._hint_read_at: float | None = None
         self._histories: set[OrderId] = set()
         self._delivering_since: float | None = None
         self._delivered_for = 0.0
@@ -202,10 +205,18 @@ class FeedSupervisor:
             self.request_read(after=after)
 
     def hint(self, order_id: OrderId, reason: str) -> None:
-        """Something about this order wants confirming by REST; `tie` asks for its history as well."""
+        """Something about this order wants confirming by REST; `tie` asks for its history as well.
+
+        Hints that wait at the same time share one read, and a flood of them causes at most one per `HINT_SPACING`.
+        """
         if reason.startswith("tie"):
             self._histories.add(order_id)
-        self.request_read(after=1.1 if reason.startswith("conflict") else 0.0)
+        self._hinted = True
+        now = _now()
+        due = recovery.hint_due(reason, now=now, last_hint_read=self._hint_read_at)
+        shared = bool(self._requests) and self._requests[0] <= due and not reason.startswith("conflict")
+        if not shared:
+            self.request_read(after=due - now)
 
     def tick(self) -> None:
         """Recompute the freshness; called on every event here and once a second by the fleet."""
@@ -315,7 +326,18 @@ class FeedSupervisor:
     async def _read(self) -> None:
         started = self._last_try = _now()
         self.counters.reads += 1
-        fills = await self.poller.read_orders()
+        asked_ns = self._around.clock.time_ns()
+        hinted, self._hinted = self._hinted, False
+        if hinted:
+            self._hint_read_at = started
+        try:
+            fills = await self.poller.read_orders()
+        except BaseException:
+            self._hinted |= hinted
+            raise
+        if hinted:
+            read = BookRead(account=self.account, asked_ns=asked_ns)
+            self._around.publish(Event(EventType.BOOK_READ, read))
         for order_id in sorted(self._histories):
             await self.poller.read_history(order_id)
             self._histories.discard(order_id)

@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
@@ -22,6 +22,10 @@ from orderwire.store.sealing import Keyring, Sealed
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _CREDENTIAL = "credential."
 _SESSION = "session."
+_FORMER = "former."
+
+FORMER_COUNTS_FOR = timedelta(hours=24)
+"""How long a credential that was replaced still verifies postbacks: brokers change over when they do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +172,8 @@ class Accounts:
                 app = _app(row.broker, credentials)
                 values.update(_LOGGED_OUT, app=app, postback_segment=self._segment_of(connection, app))
                 self._seal(connection, account_id, _SESSION, {})
+                former = self._former_of(connection, account_id, credentials) if app == row.app else {}
+                self._seal(connection, account_id, _FORMER, former)
                 self._seal(connection, account_id, _CREDENTIAL, credentials)
             if values:
                 _set(connection, account_id, **values)
@@ -187,6 +193,18 @@ class Accounts:
         with self._database.read() as connection:
             _must_find(connection, account_id)
             return self._open(connection, account_id, _CREDENTIAL)
+
+    def former_credentials(self, account_id: str) -> dict[str, str]:
+        """Return the values that the app's present ones replaced not long ago, for what verifies with either.
+
+        Raises NotFoundError, SealError.
+        """
+        with self._database.read() as connection:
+            _must_find(connection, account_id)
+            kept = self._open(connection, account_id, _FORMER)
+        now_ns = self._database.clock.time_ns()
+        dated = ((name, *value.partition(" ")[::2]) for name, value in kept.items())
+        return {name: value for name, until_ns, value in dated if int(until_ns) > now_ns}
 
     def login(self, account_id: str) -> Login | None:
         """Return the broker session, None while logged out; an expired one is returned as it is.
@@ -289,6 +307,16 @@ class Accounts:
             sealed = self._keyring.seal(value, account=account_id, field=prefix + name)
             row = {"account": account_id, "field": prefix + name}
             connection.execute(insert(table), {**row, "key_id": sealed.key_id, "secret": sealed.secret})
+
+    def _former_of(self, connection: Connection, account_id: str, new: Mapping[str, str]) -> dict[str, str]:
+        """Return what is replaced, each with the moment (ns) until which it still counts."""
+        held = self._open(connection, account_id, _CREDENTIAL)
+        before = self._open(connection, account_id, _FORMER)
+        until = self._database.clock.time_ns() + int(FORMER_COUNTS_FOR.total_seconds() * 1e9)
+        replaced = {
+            name: f"{until} {value}" for name, value in held.items() if value not in {"", new.get(name)}
+        }
+        return before | replaced
 
     def _open(self, connection: Connection, account_id: str, prefix: str) -> dict[str, str]:
         table = schema.sealed

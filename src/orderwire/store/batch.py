@@ -45,6 +45,7 @@ from orderwire.core.orders import (
     Trade,
     session_date,
 )
+from orderwire.core.recovery import BookRead
 from orderwire.store import audit, inbox, outbox, schema, submissions
 from orderwire.store.encoding import dumps, from_ns, to_ns
 from orderwire.store.inbox import Verdict
@@ -54,7 +55,7 @@ from orderwire.store.statements import Statements
 CHECKING = "eOrderChecking"
 """An `OrderView` of which only `checking` differs from what was told: for the page, without a sequence number."""
 
-Observed = OrderUpdate | Trade | Position | Submission
+Observed = OrderUpdate | Trade | Position | Submission | BookRead
 _Key = tuple[AccountId, OrderId]
 
 
@@ -74,8 +75,8 @@ class Input(Struct, frozen=True, kw_only=True):
 
     @property
     def order_id(self) -> OrderId:
-        """Which order it is about, empty for a position."""
-        return OrderId("") if isinstance(self.value, Position) else self.value.order_id
+        """Which order it is about, empty for a position or a whole book."""
+        return OrderId("") if isinstance(self.value, Position | BookRead) else self.value.order_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,7 @@ class Batch:
         self._trades: dict[TradeKey, tuple[Trade, int]] = {}
         self._positions: dict[tuple[AccountId, PositionKey], Position] = {}
         self._settled: dict[_Key, int] = {}
+        self._reads: list[BookRead] = []
         self._refused: dict[int, AccountId] = {}
         self._inbox: list[dict[str, Any]] = []
         self._letters: list[dict[str, Any]] = []
@@ -136,6 +138,8 @@ class Batch:
             self._take_submission(value, given)
         elif isinstance(value, Trade):
             self._take_trade(value, given)
+        elif isinstance(value, BookRead):
+            self._take_read(value)
         else:
             self._take_position(value, given)
         self.inputs.append(given)
@@ -273,6 +277,14 @@ class Batch:
             return
         if update.received_ns >= hinted:
             self._settled[update.account, update.order_id] = update.received_ns
+
+    def _take_read(self, read: BookRead) -> None:
+        """The broker's book was read: every hint from before is answered, also one about an order it has not."""
+        for order_id, hinted in self._around.memory.shelf(read.account).hints.items():
+            if hinted <= read.asked_ns:
+                key = (read.account, order_id)
+                self._settled[key] = max(read.asked_ns, self._settled.get(key, 0))
+        self._reads.append(read)
 
     def _keep(
         self, update: OrderUpdate, digest: int, text: str, verdict: Verdict, *, note: str, settled: bool
@@ -582,6 +594,7 @@ class Batch:
                 shown = shelf.shown(order_id)
                 if shown is not None:
                     self.notices.append(Event(CHECKING, shown))
+        self.notices += [Event(EventType.BOOK_VERIFIED, read) for read in self._reads]
 
 
 # --- decisions ----------------------------------------------------------------------------------------
@@ -737,7 +750,7 @@ def letter(given: Input, reason: str, *, at_ns: int) -> dict[str, Any]:
         "kind": type(value).__name__,
         "reason": _plain(reason),
         "observation": _plain(repr(value)),
-        "raw": b"" if isinstance(value, Submission) else value.raw,
+        "raw": b"" if isinstance(value, Submission | BookRead) else value.raw,
     }
 
 

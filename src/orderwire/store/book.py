@@ -100,6 +100,7 @@ class OrderBook:
             EventType.ORDER_UPDATE,
             EventType.TRADE_UPDATE,
             EventType.POSITION_UPDATE,
+            EventType.BOOK_READ,
         ):
             engine.register(kind, self.on_observation)
         engine.register(EventType.SUBMISSION, self.on_submission)
@@ -171,7 +172,7 @@ class OrderBook:
     # --- taking in: the dispatcher's thread -----------------------------------------------------------
 
     def on_observation(self, event: Event) -> None:
-        """Stage an order, trade or position as a broker told it."""
+        """Stage an order, trade or position as a broker told it, or that its whole book was read."""
         value: Observed = event.data
         queued = self._engine.queued_ns(event) if self._engine is not None else 0
         self._take(Input(value=value, queued_ns=queued))

@@ -60,7 +60,7 @@ from orderwire.web.outbox import Cursor
 from orderwire.web.pages import Pages
 from orderwire.web.paints import PaintTimes
 from orderwire.web.payloads import Json, milliseconds
-from orderwire.web.postbacks import PostbackCounts, Postbacks
+from orderwire.web.postbacks import PostbackCounts, Postbacks, PostbacksFirst
 from orderwire.web.realtime import Log, Reader, Realtime, TextPacket
 from orderwire.web.sessions import StoredSessions, web_key
 from orderwire.web.ui import PageCalls
@@ -186,7 +186,7 @@ def create_app(services: Services, *, assets: Assets | None = None, log: Log | N
     app = Flask(__name__, static_folder="static", template_folder="templates")
     _configure(app, services)
     limiter = Limiter(get_remote_address, app=app, storage_uri="memory://")
-    csrf = CSRFProtect(app)
+    CSRFProtect(app)
     socketio = _socketio(app, services.settings)
     realtime = Realtime(
         socketio,
@@ -198,7 +198,8 @@ def create_app(services: Services, *, assets: Assets | None = None, log: Log | N
     )
     paints = realtime.on_painted = PaintTimes()
     faults = Faults()
-    postbacks = _attach_rooms(app, services, realtime=realtime, limiter=limiter, csrf=csrf)
+    postbacks = _postbacks(services)
+    _attach_rooms(app, services, realtime=realtime, limiter=limiter)
     app.extensions["orderwire"] = Web(
         realtime=realtime,
         socketio=socketio,
@@ -210,9 +211,10 @@ def create_app(services: Services, *, assets: Assets | None = None, log: Log | N
     _attach_stream(socketio, services, realtime)
     _attach_templates(app, built)
     _attach_airlock(app, faults)
-    app.wsgi_app = Uncompressed(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = PostbacksFirst(postbacks, Uncompressed(app.wsgi_app))  # type: ignore[method-assign]
     _trust_proxies(app, services.settings.trusted_proxies)
     realtime.attach(services.engine)
+    postbacks.attach(services.engine)
     return app
 
 
@@ -284,9 +286,19 @@ def _socketio(app: Flask, settings: Settings) -> SocketIO:
     )
 
 
-def _attach_rooms(
-    app: Flask, services: Services, *, realtime: Realtime, limiter: Limiter, csrf: CSRFProtect
-) -> Postbacks:
+def _postbacks(services: Services) -> Postbacks:
+    return Postbacks(
+        accounts=services.accounts,
+        brokers=services.brokers,
+        database=services.database,
+        engine=services.engine,
+        book=services.book,
+        fleet=services.fleet,
+        clock=services.clock,
+    )
+
+
+def _attach_rooms(app: Flask, services: Services, *, realtime: Realtime, limiter: Limiter) -> None:
     Doors(services.users, realtime).attach(app, limiter)
     pages = Pages(
         accounts=services.accounts, brokers=services.brokers, fleet=services.fleet, realtime=realtime
@@ -300,16 +312,6 @@ def _attach_rooms(
         realtime=realtime,
     )
     calls.attach(app, limiter)
-    postbacks = Postbacks(
-        accounts=services.accounts,
-        brokers=services.brokers,
-        database=services.database,
-        engine=services.engine,
-        book=services.book,
-        fleet=services.fleet,
-        clock=services.clock,
-    )
-    postbacks.attach(app, limiter=limiter, csrf=csrf)
 
     def healthz() -> ResponseReturnValue:
         with services.database.read() as connection:
@@ -317,7 +319,6 @@ def _attach_rooms(
         return jsonify(status="ok")
 
     app.add_url_rule("/healthz", "healthz", healthz)
-    return postbacks
 
 
 def _attach_stream(socketio: SocketIO, services: Services, realtime: Realtime) -> None:

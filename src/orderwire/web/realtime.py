@@ -400,9 +400,7 @@ def _packed(delivery: Delivery, emitted: int) -> tuple[str, Mapping[str, Any]]:
 
 
 def _check(view: OrderView) -> CheckDelivery:
-    return CheckDelivery(
-        account=view.account, row=view.row, order_id=view.order_id, checking=view.checking
-    )
+    return CheckDelivery(account=view.account, row=view.row, order_id=view.order_id, checking=view.checking)
 
 
 def _ignore(painted: Painted) -> None:

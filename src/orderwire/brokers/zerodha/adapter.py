@@ -350,6 +350,10 @@ class ZerodhaAdapter(BrokerAdapter):
         """Verify and read a postback, whatever its Content-Type (kite.md §4.4)."""
         return postbacks.read_postback(request.body, secrets=secrets)
 
+    def read_claim(self, request: PostbackRequest) -> OrderUpdate:
+        owner = self.session.user_id if self.session is not None else ""
+        return messages.read_order(request.body, self._reading(Channel.POSTBACK, owner=owner))
+
     # --- underneath -----------------------------------------------------------------------------------
 
     async def _read(

@@ -240,6 +240,7 @@ class _Order(Struct):
     parent_order_id: Any = None
     placed_by: Any = None
     account_id: Any = None
+    user_id: Any = None
     tag: Any = None
     tags: Any = None
 
@@ -328,7 +329,7 @@ def read_order(data: Raw | bytes, reading: Reading, *, history_index: int = -1) 
     `unfilled_quantity` are never used: Kite leaves them wrong (kite.md §3.4).
     """
     row = decode(_order, data)
-    if reading.owner and row.account_id and _text(row.account_id) != reading.owner:
+    if reading.owner and (_text(row.account_id) or _text(row.user_id) or reading.owner) != reading.owner:
         raise ProtocolViolationError("Zerodha sent another account's order", raw=bytes(data))
     means = meaning(row.status)
     filled = _quantity(row.filled_quantity, data)
