@@ -8,7 +8,7 @@ from typing import Protocol
 
 from orderwire.brokers.xts import messages as xts
 from orderwire.brokers.zerodha import messages as kite
-from orderwire.config import Settings
+from orderwire.config import Settings, variable
 from orderwire.core.lifecycle import ENDINGS, OPENALGO_STATUS, TRANSITIONS
 from orderwire.core.orders import OrderStatus, Overlay
 
@@ -18,7 +18,7 @@ REFERENCE = Path(__file__).resolve().parent / "reference"
 def settings_page() -> str:
     """Return the page of all settings, as Markdown."""
     rows = [
-        f"| `ORDERWIRE_{name.upper()}` | {_default(field.default)} | {field.description} |"
+        f"| `{variable(name)}` | {_default(field.default)} | {field.description} |"
         for name, field in Settings.model_fields.items()
     ]
     return "\n".join(
@@ -37,7 +37,7 @@ def settings_page() -> str:
 
 
 def _default(value: object) -> str:
-    return "(empty)" if value in ("", ()) else f"`{value}`"
+    return "(empty)" if str(value) in {"", "()"} else f"`{value}`"
 
 
 # --- order states -----------------------------------------------------------------------------------------

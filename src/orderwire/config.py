@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from orderwire.errors import ConfigurationError
 
 
 class Settings(BaseSettings):
-    """Everything an operator may set. Each name is an environment variable with the prefix `ORDERWIRE_`."""
+    """Everything an operator may set. `variable` says which environment variable each one is."""
 
-    model_config = SettingsConfigDict(env_prefix="ORDERWIRE_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ORDERWIRE_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
 
     data_dir: Path = Field(
         default=Path("orderwire-data"),
@@ -44,6 +46,33 @@ class Settings(BaseSettings):
     clients: int = Field(default=200, ge=1, description="Browsers served at once; sizes the thread pool.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_json: bool = Field(default=False, description="One JSON object a line instead of readable text.")
+    use_event_driven_orders: bool = Field(
+        default=True,
+        validation_alias="USE_EVENT_DRIVEN_ORDERS",
+        description="Master switch of real-time updates, read at start; false wins over everything.",
+    )
+    flag_provider: Literal["database", "flagd", "unleash"] = Field(
+        default="database",
+        description="Where the rollout's share is decided: database (ours), flagd or unleash (extras).",
+    )
+    unleash_url: str = Field(
+        default="", description="Address of Unleash's client API (flag provider unleash)."
+    )
+    unleash_token: SecretStr = Field(default=SecretStr(""), description="Unleash's client token.")
+    guard: Literal["off", "step down", "kill"] = Field(
+        default="off",
+        description="What the guard does when the pilot hurts for minutes: off, step down or kill.",
+    )
+    guard_latency_p95: float = Field(
+        default=1.0, gt=0, description="Guard: seconds from placing to paint, p95 of a minute."
+    )
+    guard_error_rate: float = Field(default=0.01, ge=0, le=1, description="Guard: errors per event.")
+    guard_disconnects: float = Field(
+        default=6.0, ge=0, description="Guard: stream disconnections an hour and account, over 30 minutes."
+    )
+    guard_minutes: int = Field(
+        default=5, ge=1, description="Guard: minutes in a row that must be too slow or err too often."
+    )
     market_always_open: bool = Field(
         default=False,
         description="Poll and reconnect as in market hours whatever the clock says (simulators).",
@@ -66,10 +95,7 @@ class Settings(BaseSettings):
 
     def as_environment(self) -> dict[str, str]:
         """Return an environment in which a child process has these settings, and everything else it needs."""
-        mine = {
-            f"ORDERWIRE_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
-            for name, value in self.model_dump().items()
-        }
+        mine = {variable(name): _as_text(value) for name, value in self.model_dump().items()}
         return {**os.environ, **mine}
 
     @property
@@ -92,5 +118,19 @@ def load(**overrides: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        lines = [f"ORDERWIRE_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
+        lines = [f"{variable(str(e['loc'][0]))}: {e['msg']}" for e in error.errors()]
         raise ConfigurationError("; ".join(lines)) from error
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    field = Settings.model_fields.get(name)
+    if field is None:
+        return name if name.isupper() else f"ORDERWIRE_{name.upper()}"
+    return str(field.validation_alias or f"ORDERWIRE_{name.upper()}")
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

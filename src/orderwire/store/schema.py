@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest migration; `Database.migrate` skips Alembic when the database is at it."""
 
 metadata = MetaData(
@@ -336,3 +336,48 @@ Index(
     sqlite_where=notifications.c.state == "WAITING",
     postgresql_where=notifications.c.state == "WAITING",
 )
+
+# --- the pilot -----------------------------------------------------------------------------------------
+
+rollout_changes = Table(
+    "rollout_changes",
+    metadata,
+    Column("id", _NUMBER, primary_key=True),
+    _ns("at_ns"),
+    _text("who"),
+    _text("what"),
+    _text("why"),
+    _text("state"),
+)
+"""One row a decision of the operators (or the guard); the newest is in force."""
+
+pilot_choices = Table(
+    "pilot_choices",
+    metadata,
+    Column("id", _NUMBER, primary_key=True),
+    _ns("at_ns"),
+    _text("owner", index=True),
+    _text("choice"),
+)
+"""One row a choice; a user's newest is in force."""
+
+enrolments = Table(
+    "enrolments",
+    metadata,
+    _text("account", primary_key=True),
+    _text("broker"),
+    _text("owner"),
+    _text("reason"),
+    _ns("at_ns"),
+)
+"""When an account first came onto real-time updates, and why."""
+
+pilot_minutes = Table(
+    "pilot_minutes",
+    metadata,
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    _text("broker", primary_key=True),
+    _text("cohort", primary_key=True),
+    _text("tally"),
+)
+"""What each minute told of one broker's accounts, on real-time updates or not."""

@@ -1,0 +1,167 @@
+"""Decides who is on real-time updates, now: the operators' switches, the users' choices and the flag together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from threading import Lock
+
+import structlog
+
+from orderwire.core import rollout as rules
+from orderwire.core.orders import AccountId
+from orderwire.core.rollout import Choice, CohortMinute, Decision, GuardAction, GuardLimits, Reason, Rollout
+from orderwire.pilot.flags import Flag
+from orderwire.store.pilot import PilotRecords, RolloutChange
+
+_log = structlog.get_logger(__name__)
+
+GUARD = "guard"
+"""Who the history names when the guard acted by itself."""
+
+
+class RolloutGate:
+    """Who is in, and why. Any thread.
+
+    What is in force is held in memory and read again by `reload`; a step taken here counts at once, one taken by
+    another process once `reload` has seen it. `on_change` is told after every difference, on the thread that made it.
+    """
+
+    def __init__(self, records: PilotRecords, flag: Flag, *, master: bool, brokers: Iterable[str]) -> None:
+        """`master` is `USE_EVENT_DRIVEN_ORDERS` as it was when the process started."""
+        self.records = records
+        self.master = master
+        self.on_change: Callable[[], None] = _nobody
+        self._brokers = tuple(brokers)
+        self._flag = flag
+        self._lock = Lock()  # guards what follows: it is replaced together
+        self._version = (-1, -1)
+        self._rollout = Rollout(stage=0)
+        self._choices: Mapping[str, Choice] = {}
+        self._heard = False
+        self._counts: Counter[Reason] = Counter()
+        self._told: dict[AccountId, Decision] = {}
+        self.reload()
+        flag.on_change(self._hear)
+
+    # --- asking ---------------------------------------------------------------------------------------
+
+    @property
+    def rollout(self) -> Rollout:
+        """What the operators decided last, as far as this process knows."""
+        return self._rollout
+
+    def choice(self, owner: str) -> Choice:
+        """Return what a user chose last."""
+        return self._choices.get(owner, Choice.NONE)
+
+    def decide(self, owner: str, broker: str) -> Decision:
+        """Say whether this user's accounts at this broker get real-time updates, and why."""
+        return rules.decide(
+            master=self.master,
+            rollout=self._rollout,
+            broker=broker,
+            choice=self.choice(owner),
+            draw=self._flag.draw(owner, broker),
+        )
+
+    def admit(self, account: AccountId, *, owner: str, broker: str) -> Decision:
+        """Decide for an account and remember it: a change is counted and logged, the first time in is enrolled."""
+        decision = self.decide(owner, broker)
+        with self._lock:
+            before = self._told.get(account)
+            self._told[account] = decision
+            if decision != before:
+                self._counts[decision.reason] += 1
+        if decision != before:
+            _log.info("real-time decided", account=account, enabled=decision.enabled, reason=decision.reason)
+            if decision.enabled:
+                self.records.enrol(account, broker=broker, owner=owner, reason=decision.reason)
+        return decision
+
+    def told(self, account: AccountId) -> Decision | None:
+        """Return the decision in force for an account, None before the first."""
+        return self._told.get(account)
+
+    def forget(self, account: AccountId) -> None:
+        """An account was removed."""
+        with self._lock:
+            self._told.pop(account, None)
+
+    def counts(self) -> Mapping[Reason, int]:
+        """Return how often each reason was given to an account, since the start."""
+        with self._lock:
+            return dict(self._counts)
+
+    # --- changing -------------------------------------------------------------------------------------
+
+    def set_stage(self, stage: int, *, who: str, why: str) -> RolloutChange | None:
+        """Let `stage` percent in. Raises InvalidRequestError for a share that is no stage."""
+        return self._step(lambda r: rules.at_stage(r, stage), what=f"stage {stage} %", who=who, why=why)
+
+    def kill(self, *, who: str, why: str) -> RolloutChange | None:
+        """Stop real-time updates for everybody, now."""
+        return self._step(rules.killed, what="stopped", who=who, why=why)
+
+    def resume(self, *, who: str, why: str) -> RolloutChange | None:
+        """End a stop; the stage is as before."""
+        return self._step(rules.resumed, what="resumed", who=who, why=why)
+
+    def switch_broker(self, broker: str, *, on: bool, who: str, why: str) -> RolloutChange | None:
+        """Switch one broker on or off. Raises InvalidRequestError for one that is not installed."""
+        return self._step(
+            lambda r: rules.with_broker(r, broker, on=on, known=self._brokers),
+            what=f"{broker} {'on' if on else 'off'}",
+            who=who,
+            why=why,
+        )
+
+    def choose(self, owner: str, choice: Choice, *, by: str) -> None:
+        """Take a user's own choice."""
+        self.records.choose(owner, choice, by=by)
+        self.reload()
+
+    def watch(
+        self, minutes: Iterable[CohortMinute], limits: GuardLimits, action: GuardAction, *, now: int
+    ) -> str:
+        """Let the guard look at the last minutes; returns what it did and why, or nothing."""
+        broken = rules.breaches(minutes, limits, now=now)
+        if rules.guard(self._rollout, action, broken) == self._rollout:
+            return ""
+        why = "; ".join(broken)
+        what = "stopped" if action is GuardAction.KILL else "stepped down"
+        change = self._step(lambda r: rules.guard(r, action, broken), what=what, who=GUARD, why=why)
+        return f"The guard {what} the rollout: {why}." if change else ""
+
+    def reload(self) -> bool:
+        """Read what is in force; True when it differs from before. Blocks for a read."""
+        with self._lock:
+            version, heard = self.records.version(), self._heard
+            if version == self._version and not heard:
+                return False
+            self._rollout = self.records.rollout()
+            self._choices = self.records.choices()
+            self._flag.keep(self._rollout)
+            self._version, self._heard = version, False
+        self.on_change()
+        return True
+
+    def close(self) -> None:
+        """Let the flag's provider go."""
+        self._flag.close()
+
+    def _step(
+        self, step: Callable[[Rollout], Rollout], *, what: str, who: str, why: str
+    ) -> RolloutChange | None:
+        change = self.records.change(step, what=what, who=who, why=why)
+        if change is not None:
+            _log.warning("rollout changed", what=what, who=who, why=why, now=change.after.described())
+        self.reload()
+        return change
+
+    def _hear(self) -> None:
+        self._heard = True
+
+
+def _nobody() -> None:
+    """Tell nobody: until the service listens."""
