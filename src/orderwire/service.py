@@ -33,6 +33,7 @@ from orderwire.store import sealing
 from orderwire.store.accounts import Account, Accounts, Login
 from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
+from orderwire.store.notifications import Notifications
 from orderwire.store.users import Users
 from orderwire.web import operations
 from orderwire.web.app import Services, Web, create_app
@@ -55,6 +56,7 @@ class Records:
     users: Users
     accounts: Accounts
     brokers: BrokerRegistry
+    notifications: Notifications
 
     def office(self) -> Office:
         """Return what commands work with while no service runs."""
@@ -94,6 +96,7 @@ def open_records(settings: Settings, *, clock: Clock | None = None) -> Records:
         users=Users(database),
         accounts=Accounts(database, keyring),
         brokers=load_brokers(),
+        notifications=Notifications(database, keyring),
     )
 
 
@@ -228,6 +231,7 @@ class Service:
             users=self.records.users,
             accounts=self.records.accounts,
             brokers=self.records.brokers,
+            notifications=self.records.notifications,
         )
 
     def start(self) -> None:

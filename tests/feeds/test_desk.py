@@ -352,6 +352,21 @@ def test_modify_and_cancel_reach_the_broker(trading):
     assert trading.broker.sent[1:] == [terms, view.order_id]
 
 
+def test_what_only_the_broker_knows_is_read_from_it(trading):
+    assert trading.desk.funds(ACCOUNT) == Funds(account=ACCOUNT)
+    assert list(trading.desk.positions(ACCOUNT)) == []
+    assert list(trading.desk.holdings(ACCOUNT)) == []
+    assert trading.desk.freeze_quantity(ACCOUNT, "NSE", "INFY") == INFY.freeze_quantity
+    assert trading.desk.freeze_quantity(ACCOUNT, "NSE", "NOPE") == 0
+
+
+def test_nothing_is_read_without_a_session(trading):
+    trading.broker.session = None
+
+    with pytest.raises(SessionExpiredError):
+        trading.desk.funds(ACCOUNT)
+
+
 def test_tags_fit_both_brokers():
     tags = {new_tag() for _ in range(1000)}
 

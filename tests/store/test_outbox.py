@@ -40,6 +40,13 @@ def test_an_account_without_changes_has_an_empty_page_and_no_epoch(database):
     assert since(database, 0, epoch="") is None
 
 
+def test_the_head_is_where_the_log_stands(book, database):
+    assert outbox.head(database, "A1") == ("", 0)
+    tell(book, update("open"), update("part"))
+
+    assert outbox.head(database, "A1") == ("epoch0", 2)
+
+
 def test_a_cursor_is_continued_without_gap_or_repetition(book, database):
     tell(book, *(update(word) for word in LIFE), trade())
 

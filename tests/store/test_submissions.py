@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import itertools
+from datetime import date
 
 import pytest
+from sqlalchemy import insert
 
 from orderwire.core.lifecycle import SubmissionState as S
-from orderwire.store.submissions import AlreadySubmittedError, follows
+from orderwire.store import schema
+from orderwire.store.submissions import AlreadySubmittedError, follows, row, submission_of
 from store.making import submission
 
 
@@ -41,3 +44,10 @@ def test_a_used_key_names_the_submission_that_has_it():
 
     assert error.submission == submission()
     assert "nothing was sent again" in str(error)
+
+
+def test_a_submission_is_found_by_its_id_as_it_is_written_down_now(database):
+    database.write(lambda c: c.execute(insert(schema.submissions), row(submission("OW1"), date(2026, 8, 17))))
+
+    assert submission_of(database, "OW1") == submission("OW1")
+    assert submission_of(database, "OW2") is None

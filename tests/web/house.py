@@ -31,6 +31,8 @@ from orderwire.core.lifecycle import OrderChange, OrderView, Submission, Submiss
 from orderwire.core.orders import (
     AccountId,
     Channel,
+    Funds,
+    Holding,
     ModifyRequest,
     OrderId,
     OrderRequest,
@@ -46,6 +48,7 @@ from orderwire.errors import InvalidRequestError, NotFoundError
 from orderwire.store.accounts import Accounts
 from orderwire.store.database import Database
 from orderwire.store.instruments import replace_day
+from orderwire.store.notifications import Notifications
 from orderwire.store.sealing import Keyring, create, load
 from orderwire.store.users import Role, Users
 from orderwire.web.app import Services, Web, create_app
@@ -105,6 +108,7 @@ BROKERS = BrokerRegistry(classes={"wired": WiredAdapter})
 class Held:
     """What `snapshot` returns."""
 
+    account: AccountId
     epoch: str
     sequence: int
     orders: list[OrderView]
@@ -150,12 +154,17 @@ class MemoryLog:
             self.snapshots += 1
             rows = list(self.rows[account].values())
             return Held(
+                account,
                 self.epoch,
                 self.heads[account],
                 [row.order for row in rows if row.order],
                 [row.trade for row in rows if row.trade],
                 [row.position for row in rows if row.position],
             )
+
+    def head(self, account: AccountId) -> Cursor:
+        with self.lock:
+            return Cursor(epoch=self.epoch, sequence=self.heads[account])
 
     def changes_since(self, account: AccountId, cursor: Cursor, *, most: int) -> list[OrderChange] | None:
         self.before_read()
@@ -228,6 +237,25 @@ class MemoryDesk:
         self.cancelled: list[tuple[AccountId, OrderId]] = []
         self.then: Callable[[OrderView], None] = lambda view: None
         self._numbers = count(1)
+        self.held: list[Position] = []
+        self.owned: list[Holding] = []
+        self.money = Funds(account=AccountId("acc"))
+
+    def positions(self, account: AccountId) -> list[Position]:
+        self._may_fail()
+        return [one for one in self.held if one.account == account]
+
+    def holdings(self, account: AccountId) -> list[Holding]:
+        self._may_fail()
+        return [one for one in self.owned if one.account == account]
+
+    def funds(self, account: AccountId) -> Funds:
+        self._may_fail()
+        return self.money
+
+    def freeze_quantity(self, account: AccountId, exchange: str, symbol: str) -> int:
+        known = {(one.exchange, one.symbol): one.freeze_quantity for one in INSTRUMENTS}
+        return known.get((exchange, symbol), 0)
 
     def place(self, account: AccountId, request: OrderRequest, *, idempotency_key: str = "") -> Submission:
         self._may_fail()
@@ -392,6 +420,7 @@ def a_house(
         ),
         accounts=Accounts(database, a_keyring(folder / "sealing.key")),
         brokers=brokers,
+        notifications=Notifications(database, a_keyring(folder / "sealing.key")),
     )
     house.app = create_app(house.services, assets=assets, log=log)
     engine.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import datetime
 from typing import Any, TypeVar
@@ -15,7 +15,15 @@ from orderwire.brokers.adapter import BrokerAdapter
 from orderwire.core import orders
 from orderwire.core.instruments import suggestions
 from orderwire.core.lifecycle import Submission, SubmissionState
-from orderwire.core.orders import AccountId, ModifyRequest, OrderId, OrderRequest
+from orderwire.core.orders import (
+    AccountId,
+    Funds,
+    Holding,
+    ModifyRequest,
+    OrderId,
+    OrderRequest,
+    Position,
+)
 from orderwire.errors import (
     BrokerError,
     BrokerUnreachableError,
@@ -106,6 +114,33 @@ class Desk:
         if current is None:
             raise NotFoundError(f"There is no order {order_id} in this account.")
         return self._act(account, adapter, adapter.cancel_order(order_id, current=current))
+
+    # --- reading: what only the broker knows -----------------------------------------------------------
+
+    def positions(self, account: AccountId) -> Sequence[Position]:
+        """Read the net positions from the broker now. Raises BrokerError, NotFoundError."""
+        return self._read(account, lambda adapter: adapter.positions())
+
+    def holdings(self, account: AccountId) -> Sequence[Holding]:
+        """Read what the demat account holds. Raises BrokerError, NotFoundError."""
+        return self._read(account, lambda adapter: adapter.holdings())
+
+    def funds(self, account: AccountId) -> Funds:
+        """Read the account's money. Raises BrokerError, NotFoundError."""
+        return self._read(account, lambda adapter: adapter.funds())
+
+    def freeze_quantity(self, account: AccountId, exchange: str, symbol: str) -> int:
+        """Return the most one order of this instrument may have; 0 where there is no limit."""
+        instrument = self._fleet.adapter(account).tools.instruments.by_symbol(exchange, symbol)
+        return instrument.freeze_quantity if instrument else 0
+
+    def _read(self, account: AccountId, read: Callable[[BrokerAdapter], Coroutine[Any, Any, T]]) -> T:
+        adapter = self._fleet.adapter(account)
+        if adapter.session is None:
+            raise SessionExpiredError(f"Log in to {adapter.title} first: the session has ended.")
+        return self._call(read(adapter))
+
+    # --- inside ----------------------------------------------------------------------------------------
 
     def _check(self, adapter: BrokerAdapter, request: OrderRequest) -> None:
         instrument = adapter.tools.instruments.by_symbol(request.exchange, request.symbol)

@@ -78,6 +78,14 @@ def submission_for_key(database: Database, account: AccountId, idempotency_key: 
         return find_by_key(connection, account, idempotency_key)
 
 
+def submission_of(database: Database, submission_id: str) -> Submission | None:
+    """Return a submission as it is written down now, None when there is none of this id. Any thread."""
+    table = schema.submissions
+    with database.read() as connection:
+        body = connection.execute(select(table.c.body).where(table.c.id == submission_id)).scalar()
+    return loads(body, Submission) if body is not None else None
+
+
 def find_by_key(connection: Connection, account: AccountId, idempotency_key: str) -> Submission | None:
     """As `submission_for_key`, on the caller's connection."""
     table = schema.submissions

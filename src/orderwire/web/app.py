@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import structlog
+from apiflask import APIFlask
 from flask import Flask, Response, jsonify, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_limiter import Limiter
@@ -51,7 +52,9 @@ from orderwire.store import outbox
 from orderwire.store.accounts import Accounts
 from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
+from orderwire.store.notifications import Notifications
 from orderwire.store.users import Users
+from orderwire.web.api import Api, ApiTools
 from orderwire.web.assets import Assets, load_assets
 from orderwire.web.auth import Doors, send_to_login, session_id, wants_json
 from orderwire.web.mine import ids, my_accounts
@@ -129,6 +132,7 @@ class Services:
     users: Users
     accounts: Accounts
     brokers: BrokerRegistry
+    notifications: Notifications
 
 
 @dataclass(slots=True)
@@ -169,13 +173,17 @@ class _StoredLog:
     def snapshot(self, account: AccountId) -> outbox.Snapshot:
         return outbox.snapshot(self.database, account)
 
+    def head(self, account: AccountId) -> Cursor:
+        epoch, sequence = outbox.head(self.database, account)
+        return Cursor(epoch=epoch, sequence=sequence)
+
     def changes_since(self, account: AccountId, cursor: Cursor, *, most: int) -> list[OrderChange] | None:
         return outbox.changes_since(
             self.database, account, epoch=cursor.epoch, sequence=cursor.sequence, most=most
         )
 
 
-def create_app(services: Services, *, assets: Assets | None = None, log: Log | None = None) -> Flask:
+def create_app(services: Services, *, assets: Assets | None = None, log: Log | None = None) -> APIFlask:
     """Build the web application. Raises ConfigurationError when the pages are not built.
 
     `log` is where the stream reads snapshots and what was missed; by default the database's outbox.
@@ -183,14 +191,25 @@ def create_app(services: Services, *, assets: Assets | None = None, log: Log | N
     it is registered with the engine here.
     """
     built = assets or load_assets()
-    app = Flask(__name__, static_folder="static", template_folder="templates")
+    app = APIFlask(
+        __name__,
+        title="orderwire",
+        version="1",
+        spec_path="/api/v1/openapi.json",
+        docs_path=None,
+        json_errors=False,
+        static_folder="static",
+        template_folder="templates",
+    )
+    Api.describe(app)
     _configure(app, services)
     limiter = Limiter(get_remote_address, app=app, storage_uri="memory://")
     CSRFProtect(app)
     socketio = _socketio(app, services.settings)
+    held = log or _StoredLog(services.database)
     realtime = Realtime(
         socketio,
-        log=log or _StoredLog(services.database),
+        log=held,
         feeds=services.fleet.statuses,
         clock=services.clock,
         checks=services.book.checking,
@@ -200,6 +219,7 @@ def create_app(services: Services, *, assets: Assets | None = None, log: Log | N
     faults = Faults()
     postbacks = _postbacks(services)
     _attach_rooms(app, services, realtime=realtime, limiter=limiter)
+    Api(_api_tools(services, realtime=realtime, log=held, faults=faults)).attach(app, limiter)
     app.extensions["orderwire"] = Web(
         realtime=realtime,
         socketio=socketio,
@@ -319,6 +339,21 @@ def _attach_rooms(app: Flask, services: Services, *, realtime: Realtime, limiter
         return jsonify(status="ok")
 
     app.add_url_rule("/healthz", "healthz", healthz)
+
+
+def _api_tools(services: Services, *, realtime: Realtime, log: Log, faults: Faults) -> ApiTools:
+    return ApiTools(
+        users=services.users,
+        accounts=services.accounts,
+        database=services.database,
+        notifications=services.notifications,
+        book=services.book,
+        log=log,
+        snapshot=realtime.snapshot,
+        desk=services.desk,
+        fleet=services.fleet,
+        count_fault=faults.count,
+    )
 
 
 def _attach_stream(socketio: SocketIO, services: Services, realtime: Realtime) -> None:

@@ -136,7 +136,7 @@ def roles(needed: Role) -> Callable[[View], View]:
 
 def wants_json() -> bool:
     """Whether a program or script asks, not a person following a link."""
-    return request.path.startswith("/ui/") or request.accept_mimetypes.best == "application/json"
+    return request.path.startswith(("/ui/", "/api/")) or request.accept_mimetypes.best == "application/json"
 
 
 def _enter(user: User) -> None:

@@ -85,6 +85,10 @@ class Log(Protocol):
         """Return everything of the account: epoch, sequence, orders, trades, positions."""
         ...
 
+    def head(self, account: AccountId) -> Cursor:
+        """Return where the account's log stands."""
+        ...
+
     def changes_since(self, account: AccountId, cursor: Cursor, *, most: int) -> list[OrderChange] | None:
         """Return what came after the cursor, oldest first, or None when only a snapshot can tell."""
         ...
