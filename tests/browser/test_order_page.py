@@ -137,6 +137,29 @@ def symbols(page):
     )
 
 
+def test_what_is_shown_is_saved_as_csv(house, page):
+    house.publish(order(number=1), order(number=2, symbol="TCS"))
+    expect(page.locator("#shown")).to_have_text("2 orders")
+    page.locator("#filter").fill("tcs")
+    expect(page.locator("#shown")).to_have_text("1 of 2 orders")
+
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="CSV").click()
+
+    head, line = saved.value.path().read_text().splitlines()
+    assert head.startswith("time,broker_time,account,orderid")
+    assert ",acc,261124000000002,BUY,TCS,NSE,10,0,LIMIT,MIS,1500.5,0,0,OPEN," in line
+
+
+def test_a_row_leads_to_the_orders_own_page(house, page):
+    house.publish(order(number=1))
+    expect(row(page, "r1").locator("a.t-symbol")).to_have_attribute("href", "/orders/acc/r1")
+    row(page, "r1").focus()
+    page.keyboard.press("o")
+
+    page.wait_for_url("**/orders/acc/r1")
+
+
 # --- how fresh it is --------------------------------------------------------------------------------------
 
 

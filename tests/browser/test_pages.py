@@ -6,14 +6,20 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from orderwire.core.events import Event, EventType
+from orderwire.core.orders import Channel
+from orderwire.store.book import OrderBook
 from orderwire.store.users import Role
-from web.house import PASSWORD, a_server
+from store.making import update
+from web.house import PASSWORD, a_server, settle
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(120)]
 
 PHONE = {"width": 390, "height": 844}
 
-PAGES = ("/accounts", "/accounts/new", "/accounts/new?broker=wired", "/nowhere")
+ORDER = "/orders/acc/260817000000001"
+
+PAGES = ("/accounts", "/accounts/new", "/accounts/new?broker=wired", ORDER, "/nowhere")
 """Every page but the live ones of test_order_page.py; a new page adds its path here."""
 
 
@@ -22,7 +28,17 @@ def house(tmp_path):
     with a_server(tmp_path, assets=None) as built:
         built.user("asha", Role.OWNER)
         built.account("acc", "asha", title="Wired")
+        book = OrderBook(built.services.database, clock=built.services.clock)
+        book.attach(built.services.engine)
+        say(built, "open")
+        say(built, "part", channel=Channel.REST)
         yield built
+
+
+def say(house, word, **given):
+    """Let the broker say something about the order of the order's page."""
+    house.services.engine.put(Event(EventType.ORDER_UPDATE, update(word, account="acc", **given)))
+    settle(house)
 
 
 @pytest.fixture
@@ -96,3 +112,16 @@ def test_removing_asks_first_in_our_own_words(house, page):
 
     expect(page.get_by_text("No account yet")).to_be_visible()
     assert house.services.accounts.all() == []
+
+
+def test_the_orders_page_moves_by_itself_and_says_when_it_cannot(house, page):
+    page.goto(house.url + ORDER)
+    expect(page.locator(".status.is-big")).to_have_text("Partly filled")
+
+    say(house, "filled")
+    expect(page.locator(".status.is-big")).to_have_text("Filled")
+
+    page.context.set_offline(True)
+    expect(page.locator("#away")).to_contain_text("Not connected to orderwire. What you see is as of")
+    page.context.set_offline(False)
+    expect(page.locator("#away")).to_be_hidden()

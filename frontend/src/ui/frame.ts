@@ -1,16 +1,19 @@
 // What every page has: forms answered in place (htmx), a question before a deed, times and states in words.
 import htmx from "htmx.org";
 import { ago } from "../core/format.ts";
-import type { FreshnessName } from "../core/wire.ts";
-import { freshnessWord } from "../core/words.ts";
+import type { FreshnessName, Status } from "../core/wire.ts";
+import { freshnessWord, statusWord } from "../core/words.ts";
 import { all, need, setAttribute, setIcon, setText } from "./dom.ts";
 import { Toasts } from "./toasts.ts";
 
 const DATES = new Intl.DateTimeFormat("en-GB", { timeZone: "Asia/Kolkata", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
+const CLOCK = new Intl.DateTimeFormat("en-GB", { timeZone: "Asia/Kolkata", hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
+
 export function frame(): void {
   const toasts = new Toasts();
   swaps(toasts);
+  polls();
   questions();
   copying(toasts);
   htmx.onLoad((root) => dress(root as HTMLElement));
@@ -27,6 +30,14 @@ function dress(root: HTMLElement): void {
     setText(need(".pill-word", pill), said.word);
     setIcon(need("svg", pill), said.icon);
   }
+  for (const status of all("[data-order-status]", root)) {
+    const said = statusWord(status.dataset["orderStatus"] as Status);
+    setAttribute(status, "data-tone", said.tone);
+    setText(need(".status-word", status), said.word);
+    setIcon(need("svg", status), said.icon);
+  }
+  for (const part of all("[data-grow]", root)) part.style.flexGrow = String(Math.max(Number(part.dataset["grow"]), 0.01));
+  for (const time of all<HTMLTimeElement>("time[data-precise]", root)) setText(time, CLOCK.format(Number(time.dataset["precise"])));
   for (const time of all<HTMLTimeElement>("time[data-at]", root)) setText(time, `${DATES.format(Number(time.dataset["at"]))} IST`);
   tick();
 }
@@ -44,10 +55,45 @@ function swaps(toasts: Toasts): void {
     detail.shouldSwap = false;
     away();
   });
-  document.addEventListener("htmx:sendError", away);
+  document.addEventListener("htmx:sendError", (event) => {
+    if (!isPoll(event)) away();
+  });
   document.addEventListener("htmx:afterSettle", (event) => {
     const target = event.target as HTMLElement;
     if (target.id === "main") settle(target);
+  });
+}
+
+type Asked = CustomEvent<{ elt: Element; xhr: XMLHttpRequest; shouldSwap?: boolean }>;
+
+function isPoll(event: Event): boolean {
+  return (event as Asked).detail.elt.getAttribute("hx-trigger")?.startsWith("every") ?? false;
+}
+
+/** Parts that ask again by themselves: when nobody answers, the page keeps what it shows and says since when. */
+function polls(): void {
+  let since = 0;
+  const banner = need("#away");
+  const lost = (): void => {
+    since ||= Date.now();
+    setText(need("#away-text"), `Not connected to orderwire. What you see is as of ${ago(Date.now() - since)}. Trying again …`);
+    banner.hidden = false;
+  };
+  document.addEventListener("htmx:sendError", (event) => {
+    if (isPoll(event)) lost();
+  });
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (!isPoll(event)) return;
+    const { detail } = event as Asked;
+    if (detail.xhr.status < 400) return;
+    detail.shouldSwap = false;
+    if (detail.xhr.status !== 401) lost();
+  });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const { status } = (event as Asked).detail.xhr;
+    if (!isPoll(event) || status < 200 || status >= 400) return;
+    since = 0;
+    banner.hidden = true;
   });
 }
 

@@ -22,7 +22,9 @@ import { Grid } from "./grid.ts";
 import { get, post, Refused } from "./http.ts";
 import { shortcuts } from "./keys.ts";
 import { Pills } from "./pills.ts";
-import { ageOrder, ageTrade, fillOrder, fillPosition, fillTrade } from "./rows.ts";
+import { csv, orderColumns, positionColumns, tradeColumns } from "../core/csv.ts";
+import { ageOrder, ageTrade, fillOrder, fillPosition, fillTrade, storyPath } from "./rows.ts";
+import { chime } from "./sound.ts";
 import { type Listener, Stream } from "./stream.ts";
 import { Tabs } from "./tabs.ts";
 import { type Placed, Ticket } from "./ticket.ts";
@@ -171,6 +173,7 @@ export class OrderPage implements Listener {
   #sayEnd(order: Order): boolean {
     const tone = TONES[order.status];
     if (tone === undefined) return false;
+    chime(tone);
     const average = order.status === "FILLED" ? `Average price ${price(order.average_price)}` : "";
     this.#toasts.show({
       tone,
@@ -307,6 +310,7 @@ export class OrderPage implements Listener {
     account?.addEventListener("change", () => this.#narrow({ account: account.value }));
     need("#refresh").addEventListener("click", () => void this.#refresh(""));
     need("#new-order").addEventListener("click", () => this.#place());
+    need("#csv").addEventListener("click", () => this.#save());
     const help = need<HTMLDialogElement>("#help");
     need("#help-open").addEventListener("click", () => help.showModal());
     const tabs = new Tabs((name) => this.#showBook(name as "orders"));
@@ -315,12 +319,27 @@ export class OrderPage implements Listener {
       r: () => void this.#refresh(""),
       "/": () => filter.focus(),
       "?": () => help.showModal(),
+      o: () => this.#withSelected((order) => location.assign(storyPath(order.account, order.row))),
       m: () => this.#withSelected((order) => this.#modify(order)),
       x: () => this.#withSelected((order) => this.#cancel(order)),
       "1": () => tabs.open(0),
       "2": () => tabs.open(1),
       "3": () => tabs.open(2),
     });
+  }
+
+  /** Save the rows that are shown, in the order they are shown. */
+  #save(): void {
+    const text = {
+      orders: () => csv(orderColumns, this.#orders.shown),
+      trades: () => csv(tradeColumns, this.#trades.shown),
+      positions: () => csv(positionColumns, this.#positions.shown),
+    }[this.#shown]();
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+    link.download = `${this.#shown}-${new Date(this.#now()).toISOString().slice(0, 19).replaceAll(":", "")}.csv`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
 
   #narrow(part: Partial<Filter>): void {

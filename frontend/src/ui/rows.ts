@@ -27,6 +27,16 @@ function put(row: HTMLElement, name: string, text: string): void {
   if (cell !== undefined) setText(cell, text);
 }
 
+function lead(row: HTMLElement, name: string, path: string): void {
+  const cell = cells(row).get(name);
+  if (cell !== undefined) setAttribute(cell, "href", path);
+}
+
+/** Where an order's own page is. */
+export function storyPath(account: string, row: string): string {
+  return `/orders/${encodeURIComponent(account)}/${encodeURIComponent(row)}`;
+}
+
 function putSide(row: HTMLElement, side: string): void {
   put(row, "side", side);
   setAttribute(row, "data-side", side);
@@ -37,6 +47,7 @@ export function fillOrder(row: HTMLElement, order: Order, account: string): void
   put(row, "t-time", time(order.first_seen || order.broker_time));
   putSide(row, order.action);
   put(row, "t-symbol", order.symbol);
+  lead(row, "t-symbol", storyPath(order.account, order.row));
   put(row, "t-exchange", order.exchange);
   put(row, "t-type", order.pricetype);
   put(row, "t-product", order.product);
@@ -89,6 +100,7 @@ export function fillTrade(row: HTMLElement, trade: Trade, account: string): void
   put(row, "t-price", price(trade.price));
   put(row, "t-value", amount(trade.price * trade.quantity));
   put(row, "t-order", trade.orderid);
+  lead(row, "t-order", storyPath(trade.account, trade.orderid));
   put(row, "t-account", account);
 }
 

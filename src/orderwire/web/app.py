@@ -54,6 +54,7 @@ from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
 from orderwire.store.notifications import Notifications
 from orderwire.store.users import Users
+from orderwire.web import rooms
 from orderwire.web.api import Api, ApiTools
 from orderwire.web.assets import Assets, load_assets
 from orderwire.web.auth import Doors, send_to_login, session_id, wants_json
@@ -66,6 +67,7 @@ from orderwire.web.payloads import Json, milliseconds
 from orderwire.web.postbacks import PostbackCounts, Postbacks, PostbacksFirst
 from orderwire.web.realtime import Log, Reader, Realtime, TextPacket
 from orderwire.web.sessions import StoredSessions, web_key
+from orderwire.web.stories import money
 from orderwire.web.ui import PageCalls
 
 if TYPE_CHECKING:
@@ -220,6 +222,7 @@ def create_app(services: Services, *, assets: Assets | None = None, log: Log | N
     postbacks = _postbacks(services)
     _attach_rooms(app, services, realtime=realtime, limiter=limiter)
     Api(_api_tools(services, realtime=realtime, log=held, faults=faults)).attach(app, limiter)
+    rooms.attach(app, services, limiter=limiter, paints=paints)
     app.extensions["orderwire"] = Web(
         realtime=realtime,
         socketio=socketio,
@@ -401,7 +404,7 @@ def _attach_templates(app: Flask, assets: Assets) -> None:
     app.jinja_env.globals.update(
         asset=asset, build_version=assets.version, links=links, htmx_config=dict(HTMX)
     )
-    app.jinja_env.filters["milliseconds"] = milliseconds
+    app.jinja_env.filters.update(milliseconds=milliseconds, money=money)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
 

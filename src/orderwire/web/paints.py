@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from threading import Lock
 from typing import Final
 
-from orderwire.core.latency import Histogram, HistogramSnapshot
+from orderwire.core.events import Event
+from orderwire.core.latency import Histogram, HistogramSnapshot, Stamps
+from orderwire.core.lifecycle import OrderChange
 from orderwire.core.orders import OrderStatus
 from orderwire.web.realtime import Painted
 
 TOTAL: Final = "received to painted"
 PLACED: Final = "placed to painted"
 """From our own place call to the paint of the first state that the broker confirmed."""
+
+MOST_REMEMBERED: Final = 10_000
+"""Changes whose stamps are held, the latest; the log keeps those up to the join for good."""
 
 _BEFORE_CONFIRMED: Final = frozenset({None, OrderStatus.PENDING_NEW})
 
@@ -21,8 +26,9 @@ class PaintTimes:
     """Counts the paints of visible pages; what a hidden tab takes is no paint. Any thread."""
 
     def __init__(self) -> None:
-        self._lock = Lock()  # guards the histograms
+        self._lock = Lock()  # guards both below
         self._stages: defaultdict[str, Histogram] = defaultdict(Histogram)
+        self._stamps: OrderedDict[str, Stamps] = OrderedDict()
 
     def __call__(self, painted: Painted) -> None:
         """Count one paint."""
@@ -32,6 +38,25 @@ class PaintTimes:
         with self._lock:
             for stage, nanoseconds in durations.items():
                 self._stages[stage].add(nanoseconds)
+            known = self._stamps.get(painted.change.event_id)
+            if known is None or not known.painted:  # the first screen counts
+                self._remember(painted.change.event_id, painted.stamps)
+
+    def on_changed(self, event: Event) -> None:
+        """Remember a change's stamps up to its commit; on the dispatcher's thread."""
+        change: OrderChange = event.data
+        with self._lock:
+            self._remember(change.event_id, change.stamps)
+
+    def stamps(self, change: OrderChange) -> Stamps:
+        """Return how far a change got, and when; of an old one what its log says."""
+        with self._lock:
+            return self._stamps.get(change.event_id, change.stamps)
+
+    def _remember(self, event_id: str, stamps: Stamps) -> None:
+        self._stamps[event_id] = stamps
+        if len(self._stamps) > MOST_REMEMBERED:
+            self._stamps.popitem(last=False)
 
     def snapshot(self) -> dict[str, HistogramSnapshot]:
         """Return the durations by stage, in nanoseconds."""
