@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import BindParameter, Connection, Row, bindparam, select
 
 from orderwire.core.lifecycle import OrderState, OrderView, Submission, SubmissionState, trade_key
 from orderwire.core.orders import AccountId, OrderId, OrderUpdate, Position, Trade, session_date
@@ -179,23 +178,35 @@ class Memory:
             return self._shelves[account]
 
 
+_ACCOUNT: BindParameter[str] = bindparam("account")
+_TODAY: BindParameter[str] = bindparam("today")
+_ORDERS, _LINES, _TRADES = schema.orders.c, schema.submissions.c, schema.trades.c
+_FROM_BEFORE = select(schema.orders).where(
+    _ORDERS.account == _ACCOUNT, _ORDERS.live == 1, _ORDERS.last_day < _TODAY
+)
+_OF_TODAY = select(schema.orders).where(_ORDERS.account == _ACCOUNT, _ORDERS.last_day >= _TODAY)
+"""Two queries instead of one OR, so that each has its index."""
+_SUBMITTED = select(_LINES.body, _LINES.trading_date).where(
+    _LINES.account == _ACCOUNT,
+    (_LINES.trading_date >= _TODAY) | _LINES.state.in_(("SENDING", "UNKNOWN")),
+)
+_TRADED = select(_TRADES.trade).where(_TRADES.account == _ACCOUNT, _TRADES.trading_date >= _TODAY)
+_POSITIONS = select(schema.positions.c.position).where(schema.positions.c.account == _ACCOUNT)
+
+
 def load(connection: Connection, account: AccountId, today: date) -> Shelf:
     """Read one account's shelf: what is live, and what `today` brought."""
+    asked = {"account": account, "today": today.isoformat()}
     shelf = Shelf(day=today, hints=inbox.open_hints(connection, account))
-    for held in _orders(connection, account, today):
-        shelf.put(held)
-    for line in _lines(connection, account, today):
-        shelf.put_line(line)
-    trades, positions = schema.trades, schema.positions
-    mine = select(trades.c.trade).where(
-        trades.c.account == account, trades.c.trading_date >= today.isoformat()
-    )
-    for text in connection.execute(mine).scalars():
+    for query in (_FROM_BEFORE, _OF_TODAY):
+        for row in connection.execute(query, asked):
+            shelf.put(_held(row))
+    for body, day in connection.execute(_SUBMITTED, asked):
+        shelf.put_line(Line(submission=loads(body, Submission), trading_date=date.fromisoformat(day)))
+    for text in connection.execute(_TRADED, asked).scalars():
         trade = loads(text, Trade)
         shelf.trades[trade_key(trade)] = trade
-    for text in connection.execute(
-        select(positions.c.position).where(positions.c.account == account)
-    ).scalars():
+    for text in connection.execute(_POSITIONS, {"account": account}).scalars():
         position = loads(text, Position)
         shelf.positions[position_key(position)] = position
     return shelf
@@ -206,16 +217,6 @@ def position_key(position: Position) -> PositionKey:
     return (position.exchange, position.symbol, position.product)
 
 
-def _orders(connection: Connection, account: AccountId, today: date) -> Iterable[Held]:
-    """Two queries instead of one OR, so that each has its index."""
-    table, day = schema.orders, today.isoformat()
-    mine = select(table).where(table.c.account == account)
-    from_before = mine.where(table.c.live == 1, table.c.last_day < day)
-    for query in (from_before, mine.where(table.c.last_day >= day)):
-        for row in connection.execute(query):
-            yield _held(row)
-
-
 def _held(row: Row[tuple[object, ...]]) -> Held:
     last_day = date.fromisoformat(row.last_day)
     return Held(
@@ -224,11 +225,3 @@ def _held(row: Row[tuple[object, ...]]) -> Held:
         last_day=last_day,
         seen_day=last_day,
     )
-
-
-def _lines(connection: Connection, account: AccountId, today: date) -> Iterable[Line]:
-    table = schema.submissions
-    mine = select(table.c.body, table.c.trading_date).where(table.c.account == account)
-    recent = (table.c.trading_date >= today.isoformat()) | table.c.state.in_(("SENDING", "UNKNOWN"))
-    for body, day in connection.execute(mine.where(recent)):
-        yield Line(submission=loads(body, Submission), trading_date=date.fromisoformat(day))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, delete, func, select, update
 
 from orderwire.core.lifecycle import OrderChange, OrderView, Submission, submission_view
 from orderwire.core.orders import AccountId, Position, Trade, session_date
@@ -76,10 +76,16 @@ def advance(connection: Connection, ledgers: dict[str, Ledger], *, statements: S
     connection.execute(statements.advance_ledger, rows)
 
 
+_LOCKED = (
+    select(schema.ledgers.c.account, schema.ledgers.c.epoch, schema.ledgers.c.sequence)
+    .where(schema.ledgers.c.account.in_(bindparam("accounts", expanding=True)))
+    .order_by(schema.ledgers.c.account)
+    .with_for_update()
+)
+
+
 def _ledgers(connection: Connection, accounts: list[str]) -> dict[str, Ledger]:
-    table = schema.ledgers
-    wanted = select(table.c.account, table.c.epoch, table.c.sequence).where(table.c.account.in_(accounts))
-    rows = connection.execute(wanted.order_by(table.c.account).with_for_update())
+    rows = connection.execute(_LOCKED, {"accounts": accounts})
     return {row.account: Ledger(row.epoch, row.sequence) for row in rows}
 
 
@@ -111,22 +117,57 @@ def compact(connection: Connection, account: str, *, before: date) -> int:
 
 # --- reading ------------------------------------------------------------------------------------------
 
+_ACCOUNT: BindParameter[str] = bindparam("account")
+_TODAY: BindParameter[str] = bindparam("today")
+_SINCE: BindParameter[int] = bindparam("since")
+_ORDERS, _LINES, _TRADES = schema.orders.c, schema.submissions.c, schema.trades.c
+_POSITIONS, _LOG = schema.positions.c, schema.outbox.c
+
+_OF_TODAY = select(_ORDERS.view).where(_ORDERS.account == _ACCOUNT, _ORDERS.last_day >= _TODAY)
+_FROM_BEFORE = select(_ORDERS.view).where(
+    _ORDERS.account == _ACCOUNT, _ORDERS.live == 1, _ORDERS.last_day < _TODAY
+)
+"""Two queries instead of one OR, so that each has its index."""
+
+_WITHOUT_AN_ORDER = select(_LINES.body, _LINES.trading_date).where(
+    _LINES.account == _ACCOUNT,
+    _LINES.order_id == "",
+    (_LINES.trading_date >= _TODAY) | _LINES.state.in_(("SENDING", "UNKNOWN")),
+)
+_TRADED = (
+    select(_TRADES.trade)
+    .where(_TRADES.account == _ACCOUNT, _TRADES.trading_date >= _TODAY)
+    .order_by(_TRADES.sequence)
+)
+_HELD = (
+    select(_POSITIONS.position)
+    .where(_POSITIONS.account == _ACCOUNT, _POSITIONS.trading_date >= _TODAY)
+    .order_by(_POSITIONS.exchange, _POSITIONS.symbol, _POSITIONS.product)
+)
+_LEDGER = select(schema.ledgers).where(schema.ledgers.c.account == _ACCOUNT)
+_CHANGES = (
+    select(_LOG.change)
+    .where(_LOG.account == _ACCOUNT, _LOG.epoch == bindparam("epoch"), _LOG.sequence > _SINCE)
+    .order_by(_LOG.sequence)
+)
+"""Built once: to build the six of a page took longer than to run them."""
+
 
 def snapshot(database: Database, account: AccountId) -> Snapshot:
     """Return the account's page, all of it as of one moment. Any thread.
 
     An account that never changed has no epoch yet: its snapshot is empty, at sequence 0.
     """
-    today = session_date(database.clock.now()).isoformat()
+    asked = {"account": account, "today": session_date(database.clock.now()).isoformat()}
     with database.read() as connection:
-        ledger = _ledger(connection, account)
+        ledger = connection.execute(_LEDGER, {"account": account}).first()
         return Snapshot(
             account=account,
             epoch=ledger.epoch if ledger else "",
             sequence=ledger.sequence if ledger else 0,
-            orders=_orders(connection, account, today),
-            trades=_trades(connection, account, today),
-            positions=_positions(connection, account, today),
+            orders=_orders(connection, asked),
+            trades=[loads(text, Trade) for text in connection.execute(_TRADED, asked).scalars()],
+            positions=[loads(text, Position) for text in connection.execute(_HELD, asked).scalars()],
         )
 
 
@@ -145,68 +186,26 @@ def changes_since(
     None means that the cursor cannot be continued (another epoch, compacted away, ahead of us, or more than
     `most` changes): take a snapshot.
     """
-    log = schema.outbox
     with database.read() as connection:
-        table = schema.ledgers
-        ledger = connection.execute(select(table).where(table.c.account == account)).first()
+        ledger = connection.execute(_LEDGER, {"account": account}).first()
         if ledger is None or ledger.epoch != epoch:
             return None
         if not ledger.floor <= sequence <= ledger.sequence or ledger.sequence - sequence > most:
             return None
-        mine = (log.c.account == account, log.c.epoch == epoch, log.c.sequence > sequence)
-        rows = connection.execute(select(log.c.change).where(*mine).order_by(log.c.sequence)).scalars()
-        return [loads(text, OrderChange) for text in rows]
+        asked = {"account": account, "epoch": epoch, "since": sequence}
+        return [loads(text, OrderChange) for text in connection.execute(_CHANGES, asked).scalars()]
 
 
-def _ledger(connection: Connection, account: AccountId) -> Ledger | None:
-    table = schema.ledgers
-    row = connection.execute(
-        select(table.c.epoch, table.c.sequence).where(table.c.account == account)
-    ).first()
-    return Ledger(row.epoch, row.sequence) if row else None
-
-
-def _orders(connection: Connection, account: AccountId, today: str) -> list[OrderView]:
-    """Two queries instead of one OR, so that each has its index."""
-    table = schema.orders
-    of_today = select(table.c.view).where(table.c.account == account, table.c.last_day >= today)
-    from_before = select(table.c.view).where(
-        table.c.account == account, table.c.live == 1, table.c.last_day < today
-    )
-    rows = [*connection.execute(of_today).scalars(), *connection.execute(from_before).scalars()]
-    views = [loads(text, OrderView) for text in rows]
-    return sorted(views + _lines(connection, account, today), key=_first_seen)
+def _orders(connection: Connection, asked: dict[str, str]) -> list[OrderView]:
+    rows = [
+        text for query in (_OF_TODAY, _FROM_BEFORE) for text in connection.execute(query, asked).scalars()
+    ]
+    lines = [
+        submission_view(loads(body, Submission), date.fromisoformat(day))
+        for body, day in connection.execute(_WITHOUT_AN_ORDER, asked)
+    ]
+    return sorted([*(loads(text, OrderView) for text in rows), *lines], key=_first_seen)
 
 
 def _first_seen(view: OrderView) -> tuple[float, str]:
     return (view.first_seen.timestamp() if view.first_seen else 0.0, view.row)
-
-
-def _lines(connection: Connection, account: AccountId, today: str) -> list[OrderView]:
-    """Return the lines of submissions for which the broker has no order."""
-    table = schema.submissions
-    mine = (table.c.account == account, table.c.order_id == "")
-    in_doubt = table.c.state.in_(("SENDING", "UNKNOWN"))
-    found = select(table.c.body, table.c.trading_date).where(
-        *mine, (table.c.trading_date >= today) | in_doubt
-    )
-    return [
-        submission_view(loads(body, Submission), date.fromisoformat(day))
-        for body, day in connection.execute(found)
-    ]
-
-
-def _trades(connection: Connection, account: AccountId, today: str) -> list[Trade]:
-    table = schema.trades
-    mine = (table.c.account == account, table.c.trading_date >= today)
-    rows = connection.execute(select(table.c.trade).where(*mine).order_by(table.c.sequence)).scalars()
-    return [loads(text, Trade) for text in rows]
-
-
-def _positions(connection: Connection, account: AccountId, today: str) -> list[Position]:
-    table = schema.positions
-    mine = (table.c.account == account, table.c.trading_date >= today)
-    ordered = (
-        select(table.c.position).where(*mine).order_by(table.c.exchange, table.c.symbol, table.c.product)
-    )
-    return [loads(text, Position) for text in connection.execute(ordered).scalars()]

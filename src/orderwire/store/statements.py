@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Insert, Table, Update, bindparam, update
@@ -28,6 +29,7 @@ class Statements:
     settle: Update
 
 
+@cache
 def build(dialect: str) -> Statements:
     """Return the statements for `sqlite` or `postgresql`."""
     inserts: dict[str, Callable[[Table], Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
