@@ -30,9 +30,10 @@ def main() -> int:
     if asked.replay is not None:
         return _replay(asked.replay, field=asked.field)
     began = time.monotonic()
-    faults = _campaign("fault schedules", range(asked.seed, asked.seed + asked.schedules), asked.jobs)
+    seeds = range(asked.seed, asked.seed + asked.schedules)
+    faults = _campaign("fault schedules", seeds, asked.jobs, minutes=asked.minutes)
     seconds = time.monotonic() - began
-    calm = range(asked.seed, asked.seed + max(asked.schedules // 10, 1))
+    calm = range(asked.seed, asked.seed + max(faults.schedules // 10, 1))
     field = _campaign("the field's schedules", calm, asked.jobs, given=FIELD)
     page = _page(faults, field, seed=asked.seed, jobs=asked.jobs, seconds=seconds)
     print(page)
@@ -49,6 +50,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--schedules", type=int, default=1000, help="how many (default 1000)")
     parser.add_argument("--seed", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--minutes", type=float, default=0, help="stop after so many, however many are left")
     parser.add_argument("--replay", type=int, metavar="SEED", help="print the story of one schedule")
     parser.add_argument("--field", action="store_true", help="with --replay: in the field's weather")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)} and its JSON")
@@ -62,9 +64,10 @@ def _replay(seed: int, *, field: bool) -> int:
     return 1 if outcome.faults else 0
 
 
-def _campaign(name, seeds, jobs, *, given=None) -> campaign.Report:
+def _campaign(name, seeds, jobs, *, given=None, minutes=0.0) -> campaign.Report:
     total, began = campaign.Report(), time.monotonic()
-    for total in campaign.run_on(seeds, jobs=jobs, given=given):
+    running = campaign.run_on(seeds, jobs=jobs, given=given)
+    for total in running:
         rate = total.schedules / (time.monotonic() - began)
         left = (len(seeds) - total.schedules) / rate
         print(
@@ -73,6 +76,8 @@ def _campaign(name, seeds, jobs, *, given=None) -> campaign.Report:
             file=sys.stderr,
             flush=True,
         )
+        if minutes and time.monotonic() - began > minutes * 60:
+            running.close()
     print(file=sys.stderr)
     return total
 

@@ -90,7 +90,11 @@ def run(seeds: Iterable[int], *, given: Weather | None = None) -> Report:
     """Run these schedules in this process."""
     report, database = Report(), open_database()
     for seed in seeds:
-        report.add(world.run(seed, database, given=given))
+        try:
+            report.add(world.run(seed, database, given=given))
+        except Exception as error:  # noqa: BLE001 - one schedule that breaks must not hide what became of the rest
+            report.add(Outcome(seed=seed, faults=[f"it broke: {error!r}"]))
+            database = open_database()
     database.close()
     return report
 
@@ -109,10 +113,13 @@ def run_on(seeds: range, *, jobs: int, given: Weather | None = None, chunk: int 
     """Run these schedules over `jobs` processes; yields the sum so far, which does not depend on `jobs`."""
     parts = [seeds[at : at + chunk] for at in range(0, len(seeds), chunk)]
     total = Report()
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    try:
         for part in pool.map(_quietly, parts, [given] * len(parts)):
             total.merge(part)
             yield total
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def table(report: Report) -> str:

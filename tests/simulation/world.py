@@ -132,7 +132,8 @@ class Feed:
         self.parser = Parser(broker=world.broker, account=world.account, clock=world.clock)
         self.poller = BookPoller(self, held=service.book)  # type: ignore[arg-type]  # the part of an adapter that it uses
         self.histories: set[OrderId] = set()
-        self.requests: list[float] = []
+        self.requests: list[tuple[float, bool]] = []
+        """When reads are due, and whether any read before then will do as well."""
         self.trades_due = True
         service.book.on_verify = self.verify
 
@@ -169,14 +170,15 @@ class Feed:
         if not self._world.weather.reads:
             return
         at = self._world.clock.seconds + after + self._world.transit()
-        heapq.heappush(self.requests, at)
+        heapq.heappush(self.requests, (at, not after))
         self._world.at(at, self.read_if_due)
 
     def read_if_due(self) -> None:
-        if not self.requests or self.requests[0] > self._world.clock.seconds or not self._current():
+        now = self._world.clock.seconds
+        if not self.requests or self.requests[0][0] > now or not self._current():
             return
-        while self.requests and self.requests[0] <= self._world.clock.seconds:
-            heapq.heappop(self.requests)
+        self.requests = [(at, soon) for at, soon in self.requests if at > now and not soon]
+        heapq.heapify(self.requests)
         if self._world.read_fails():
             self.request(after=0.5)
             return
@@ -532,7 +534,7 @@ class World:
 
     def _submit(self, life: Life, request: OrderRequest) -> None:
         service = self._service
-        if service is None or self._is_busy():
+        if service is None or self._is_busy() or service.book.held_back:
             return
         submission = Submission(
             id=life.tag,
