@@ -13,7 +13,7 @@ import httpx2
 import typer
 from rich.table import Table
 
-from orderwire import service
+from orderwire import keeping, service
 from orderwire.brokers.checklist import Finding
 from orderwire.brokers.registry import load_brokers
 from orderwire.config import Settings
@@ -49,6 +49,9 @@ def main() -> None:
 def _fail(message: str) -> NoReturn:
     err.print(f"orderwire: {message}", style="red", markup=False)
     raise SystemExit(1)
+
+
+app.add_typer(keeping.app)
 
 
 # --- the service --------------------------------------------------------------------------------------

@@ -217,6 +217,7 @@ class Service:
             brokers=self.records.brokers,
             fleet=self.fleet,
             desk=self.desk,
+            book=self.book,
         )
 
     def _services(self) -> Services:

@@ -579,3 +579,20 @@ def test_a_hint_that_a_failed_read_did_not_answer_is_answered_by_the_next():
         assert len([event for event in desk.events if event.type == EventType.BOOK_READ]) == 2
 
     Desk().run(story)
+
+
+def test_what_cannot_be_read_is_published_with_its_bytes_whatever_channel_it_came_by():
+    async def story(desk):
+        await asyncio.sleep(1)
+        desk.broker.note_violation(ProtocolViolationError("odd", raw=b"{"))
+        desk.broker.note_violation(ProtocolViolationError("said by nobody"))
+        desk.broker.read_error = ProtocolViolationError("a book that is no list", raw=b"[[")
+        desk.feed.request_read()
+        await asyncio.sleep(1)
+
+    desk = Desk()
+    desk.run(story)
+
+    kept = [event.data for event in desk.events if event.type == EventType.UNREADABLE]
+    assert [(one.reason, one.raw) for one in kept] == [("odd", b"{"), ("a book that is no list", b"[[")]
+    assert {one.account for one in kept} == {desk.feed.account}

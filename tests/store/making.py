@@ -16,6 +16,7 @@ from orderwire.core.orders import (
     OrderUpdate,
     Position,
     Trade,
+    Unreadable,
     session_date,
 )
 from orderwire.core.recovery import BookRead
@@ -165,9 +166,10 @@ def submission(
     return Submission(id=tag, state=state, **{**values, **given})
 
 
-def observed(value: OrderUpdate | Trade | Position | BookRead) -> Event:
+def observed(value: OrderUpdate | Trade | Position | BookRead | Unreadable) -> Event:
     kinds = {
         BookRead: EventType.BOOK_READ,
+        Unreadable: EventType.UNREADABLE,
         OrderUpdate: EventType.ORDER_UPDATE,
         Trade: EventType.TRADE_UPDATE,
         Position: EventType.POSITION_UPDATE,

@@ -19,6 +19,7 @@ class EventType(StrEnum):
     ORDER_CHANGED = "eOrderChanged"
     TRADE_UPDATE = "eTradeUpdate"
     POSITION_UPDATE = "ePositionUpdate"
+    UNREADABLE = "eUnreadable"
     FEED_STATUS = "eFeedStatus"
     ACCOUNT = "eAccountState"
     ALERT = "eAlert"

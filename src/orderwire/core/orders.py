@@ -197,6 +197,17 @@ class Position(Struct, frozen=True, kw_only=True, gc=False):
     raw: bytes = b""
 
 
+class Unreadable(Struct, frozen=True, kw_only=True, gc=False):
+    """Something a broker sent that could not be read: kept for a person to look at, and for nothing else."""
+
+    account: AccountId
+    broker: str
+    reason: str
+    received_ns: int = 0
+    raw: bytes
+    """The broker's bytes, as many as the reader kept."""
+
+
 class Holding(Struct, frozen=True, kw_only=True, gc=False):
     """Shares held in the demat account."""
 

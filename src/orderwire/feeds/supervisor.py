@@ -16,7 +16,7 @@ from orderwire.clock import Clock
 from orderwire.core import recovery
 from orderwire.core.events import Event, EventType
 from orderwire.core.health import FeedHealth
-from orderwire.core.orders import AccountId, OrderId
+from orderwire.core.orders import AccountId, OrderId, Unreadable
 from orderwire.core.recovery import BookRead, FeedFacts, FeedStatus, Freshness
 from orderwire.errors import (
     BrokerError,
@@ -403,7 +403,20 @@ class FeedSupervisor:
         """The stream left a message out: what it would have told is in the book."""
         self.counters.violations += 1
         _log.warning("stream message left out", account=self.account, error=str(error))
+        self._keep(error)
         self.request_read()
+
+    def _keep(self, error: ProtocolViolationError) -> None:
+        """Have the bytes that could not be read kept for the operator."""
+        if error.raw:
+            unreadable = Unreadable(
+                account=self.account,
+                broker=self.adapter.name,
+                reason=str(error),
+                received_ns=self._around.clock.time_ns(),
+                raw=error.raw,
+            )
+            self._around.publish(Event(EventType.UNREADABLE, unreadable))
 
     async def _airlock(self, what: str, work: Awaitable[None]) -> None:
         """Run a piece of the adapter's work; what it raises is classified, counted and named, never lost."""
@@ -417,6 +430,7 @@ class FeedSupervisor:
                 self._streams = False
         except ProtocolViolationError as error:
             self.counters.violations += 1
+            self._keep(error)
             self._failed(what, error)
         except BrokerUnreachableError as error:
             self._failed(what, error)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from orderwire.core.orders import AccountId
 from orderwire.errors import InvalidRequestError, NotFoundError
-from orderwire.store import audit, outbox, schema
+from orderwire.store import audit, outbox, retention, schema
 from orderwire.store.database import Database
 from orderwire.store.encoding import dump_mapping, dumps, from_ns, loads, to_ns
 from orderwire.store.sealing import Keyring, Sealed
@@ -143,6 +143,10 @@ class Accounts:
             audit.record(connection, at_ns=now, who=by, what="account removed", account=account_id)
 
         self._database.write(work)
+
+    def erase(self, account_id: AccountId, *, by: str = "cli") -> int:
+        """Delete everything kept of an account that was removed; return the rows gone (see `retention.erase`)."""
+        return retention.erase(self._database, account_id, by=by)
 
     def change(
         self,

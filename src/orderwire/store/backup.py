@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from orderwire.clock import Clock
 from orderwire.errors import ConfigurationError
 from orderwire.store import audit, outbox
@@ -68,13 +70,7 @@ def restore(source: Path, target: Path, *, clock: Clock, by: str = "cli") -> Non
     try:
         _copy_sound(source, fresh)
         with closing(Database(f"sqlite:///{fresh}", clock=clock)) as database:
-            database.migrate()
-            database.write(outbox.renew)
-            database.write(
-                lambda connection: audit.record(
-                    connection, at_ns=clock.time_ns(), who=by, what="database restored", source=source.name
-                )
-            )
+            begin_anew(database, source=source.name, by=by)
         _sync(fresh)
         for suffix in ("-wal", "-shm"):
             target.with_name(target.name + suffix).unlink(missing_ok=True)
@@ -83,6 +79,18 @@ def restore(source: Path, target: Path, *, clock: Clock, by: str = "cli") -> Non
         for leftover in (fresh, fresh.with_name(fresh.name + ".lock")):
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
+
+
+def begin_anew(database: Database, *, source: str, by: str) -> None:
+    """Make a database that came from elsewhere ours: migrate it, begin every change log anew, say so in the audit."""
+    database.migrate()
+
+    def work(connection: Connection) -> None:
+        outbox.renew(connection)
+        at_ns = database.clock.time_ns()
+        audit.record(connection, at_ns=at_ns, who=by, what="database restored", source=source)
+
+    database.write(work)
 
 
 def _copy_sound(source: Path, fresh: Path) -> None:

@@ -43,6 +43,7 @@ from orderwire.core.orders import (
     Position,
     Tier,
     Trade,
+    Unreadable,
     session_date,
 )
 from orderwire.core.recovery import BookRead
@@ -55,7 +56,10 @@ from orderwire.store.statements import Statements
 CHECKING = "eOrderChecking"
 """An `OrderView` of which only `checking` differs from what was told: for the page, without a sequence number."""
 
-Observed = OrderUpdate | Trade | Position | Submission | BookRead
+MOST_LETTERS = 1000
+"""Dead letters of one account and session day for what was refused or unreadable; beyond it is only counted."""
+
+Observed = OrderUpdate | Trade | Position | Submission | Unreadable | BookRead
 _Key = tuple[AccountId, OrderId]
 
 
@@ -75,8 +79,10 @@ class Input(Struct, frozen=True, kw_only=True):
 
     @property
     def order_id(self) -> OrderId:
-        """Which order it is about, empty for a position or a whole book."""
-        return OrderId("") if isinstance(self.value, Position | BookRead) else self.value.order_id
+        """Which order it is about, empty where it is about none."""
+        return (
+            OrderId("") if isinstance(self.value, Position | Unreadable | BookRead) else self.value.order_id
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +146,8 @@ class Batch:
             self._take_trade(value, given)
         elif isinstance(value, BookRead):
             self._take_read(value)
+        elif isinstance(value, Unreadable):
+            self._take_unreadable(value, given)
         else:
             self._take_position(value, given)
         self.inputs.append(given)
@@ -242,12 +250,27 @@ class Batch:
     def _refuse(self, update: OrderUpdate, reason: str, given: Input) -> None:
         """Keep a poisoned observation for the operator: once, however often the broker repeats it."""
         digest, text = inbox.digested(update)
-        if digest in self._refused or digest in self._around.memory.shelf(update.account).refused:
+        if not self._is_news(update.account, digest):
             return
-        self._refused[digest] = update.account
         self._keep(update, digest, text, Verdict.REFUSED, note=reason, settled=True)
         self._letters.append(letter(given, reason, at_ns=self._around.clock.time_ns()))
         self._alert("refused", given, reason)
+
+    def _take_unreadable(self, said: Unreadable, given: Input) -> None:
+        """Keep what could not be read for the operator: once, however often the broker repeats it."""
+        self.tallies["unreadable"] += 1
+        if self._is_news(said.account, inbox.digest(said.reason.encode() + b"\n" + said.raw)):
+            self._letters.append(letter(given, said.reason, at_ns=self._around.clock.time_ns()))
+            self._alert("unreadable", given, said.reason)
+
+    def _is_news(self, account: AccountId, digest: int) -> bool:
+        """Whether a person was not told of this today; after `MOST_LETTERS` of an account nobody needs more."""
+        told = self._around.memory.shelf(account).refused
+        staged = sum(of == account for of in self._refused.values())
+        if digest in self._refused or digest in told or len(told) + staged >= MOST_LETTERS:
+            return False
+        self._refused[digest] = account
+        return True
 
     def _hold(self, update: OrderUpdate, held: Held | None, outcome: Outcome) -> None:
         """Keep an observation that only the broker's book can confirm; it counts when the book says so."""

@@ -101,6 +101,7 @@ class OrderBook:
             EventType.TRADE_UPDATE,
             EventType.POSITION_UPDATE,
             EventType.BOOK_READ,
+            EventType.UNREADABLE,
         ):
             engine.register(kind, self.on_observation)
         engine.register(EventType.SUBMISSION, self.on_submission)
@@ -141,6 +142,10 @@ class OrderBook:
         today = self._memory.today()
         return sum(day >= today for day in list(self._memory.shelf(account).open.values()))
 
+    def forget(self, account: AccountId) -> None:
+        """Let go of an account whose feed has ended and whose data was erased. Any thread."""
+        self._memory.forget(account)
+
     @property
     def held_back(self) -> int:
         """How many events wait for a database that takes no writes; 0 when all is well. Any thread."""
@@ -149,7 +154,8 @@ class OrderBook:
     def tallies(self) -> dict[str, int]:
         """Return how many observations came so far, and how many of them were odd in which way. Any thread.
 
-        Names: observations, duplicates, refused, held, surprising, tie, conflict, corrections, hints, dead letters.
+        Names: observations, duplicates, refused, held, surprising, tie, conflict, corrections, hints, unreadable,
+        dead letters.
         """
         return dict(self._tallies)
 
@@ -172,7 +178,7 @@ class OrderBook:
     # --- taking in: the dispatcher's thread -----------------------------------------------------------
 
     def on_observation(self, event: Event) -> None:
-        """Stage an order, trade or position as a broker told it, or that its whole book was read."""
+        """Stage what a broker told: an order, trade, position, that its book was read, what nobody can read."""
         value: Observed = event.data
         queued = self._engine.queued_ns(event) if self._engine is not None else 0
         self._take(Input(value=value, queued_ns=queued))

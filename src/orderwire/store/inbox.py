@@ -63,7 +63,7 @@ class Entry:
 def digested(update: OrderUpdate) -> tuple[int, str]:
     """Return the dedupe mark of an observation and its text: what was said and how, not when or in which bytes."""
     text = dumps(replace(update, received_ns=0, raw=b""))
-    return _digest(text.encode()), text
+    return digest(text.encode()), text
 
 
 def row(
@@ -104,9 +104,9 @@ def record(
     `claimed_time` is the broker's own text. The same body again is a DUPLICATE; beyond `MOST_POSTBACKS` bodies
     for one order and time nothing is kept and the answer is FULL (429).
     """
-    digest = _digest(b"postback\n" + raw)
+    mark = digest(b"postback\n" + raw)
     mine = (_TABLE.c.account == account, _TABLE.c.order_id == order_id)
-    if connection.execute(select(_TABLE.c.id).where(*mine, _TABLE.c.digest == digest)).first():
+    if connection.execute(select(_TABLE.c.id).where(*mine, _TABLE.c.digest == mark)).first():
         return Taken.DUPLICATE
     same_time = (_TABLE.c.channel == Channel.POSTBACK, _TABLE.c.claimed_time == claimed_time)
     held = connection.execute(select(func.count()).select_from(_TABLE).where(*mine, *same_time)).scalar() or 0
@@ -117,7 +117,7 @@ def record(
         {
             "account": account,
             "order_id": order_id,
-            "digest": digest,
+            "digest": mark,
             "trading_date": session_date(from_ns(received_ns)).isoformat(),
             "channel": Channel.POSTBACK,
             "verdict": Verdict.HINT,
@@ -192,5 +192,6 @@ def _observation(row: Row[Any]) -> OrderUpdate:
     return replace(loads(row.observation, OrderUpdate), received_ns=row.received_ns, raw=row.raw)
 
 
-def _digest(content: bytes) -> int:
+def digest(content: bytes) -> int:
+    """Return a dedupe mark."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big", signed=True)

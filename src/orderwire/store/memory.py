@@ -170,6 +170,11 @@ class Memory:
             if shelf.day < today:
                 shelf.prune(today)
 
+    def forget(self, account: AccountId) -> None:
+        """Let go of an account whose data was erased. Any thread."""
+        with self._loading:
+            self._shelves.pop(account, None)
+
     def _load(self, account: AccountId) -> Shelf:
         with self._loading:
             if account not in self._shelves:

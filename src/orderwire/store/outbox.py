@@ -174,7 +174,7 @@ def snapshot(database: Database, account: AccountId) -> Snapshot:
 def head(database: Database, account: AccountId) -> tuple[str, int]:
     """Return the epoch and the newest sequence of the account's log; of none, "" and 0. Any thread."""
     with database.read() as connection:
-        ledger = _ledger(connection, account)
+        ledger = connection.execute(_LEDGER, {"account": account}).first()
     return (ledger.epoch, ledger.sequence) if ledger else ("", 0)
 
 

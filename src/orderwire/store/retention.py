@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, select, tuple_
 
 from orderwire.core.orders import AccountId
-from orderwire.errors import InvalidRequestError
+from orderwire.errors import InvalidRequestError, NotFoundError
 from orderwire.store import audit, outbox, schema
 from orderwire.store.database import Database
 from orderwire.store.encoding import to_ns
@@ -62,8 +63,9 @@ def forget(
 def erase(database: Database, account: AccountId, *, by: str, progress: Progress = _quietly) -> int:
     """Delete everything brokers told us about an account, and what we asked of them; return the rows gone.
 
-    Audited. The account's change log begins anew, so no client replays what is gone. Raises InvalidRequestError
-    while the account exists: remove it first, so that no feed brings it back.
+    Audited, and overwritten on SQLite. The account's change log begins anew, so no client replays what is gone. Raises InvalidRequestError
+    while the account exists: remove it first, so that no feed brings it back. Raises NotFoundError when nothing is
+    kept of it.
     """
     accounts = schema.accounts
 
@@ -72,16 +74,17 @@ def erase(database: Database, account: AccountId, *, by: str, progress: Progress
             raise InvalidRequestError(
                 {"account": f"Remove the account {account} first; then erase its data."}
             )
-        audit.record(
-            connection, at_ns=database.clock.time_ns(), who=by, what="account erased", account=account
-        )
-        connection.execute(delete(schema.ledgers).where(schema.ledgers.c.account == account))
+        mine = schema.ledgers.c.account == account
+        if not connection.execute(delete(schema.ledgers).where(mine)).rowcount:
+            raise NotFoundError(f"Nothing is kept of an account {account}.")
+        at_ns = database.clock.time_ns()
+        audit.record(connection, at_ns=at_ns, who=by, what="account erased", account=account)
 
     database.write(begin)
     gone = 0
     for table in _OF_AN_ACCOUNT:
         mine = table.c.account == account
-        while rows := _piece(database, table, mine, most=PIECE):
+        while rows := _piece(database, table, mine, most=PIECE, beyond_recovery=True):
             gone += rows
             progress(table.name, rows)
     return gone
@@ -102,10 +105,30 @@ def _old_rows(before: date) -> list[tuple[Table, ColumnElement[bool]]]:
     ]
 
 
-def _piece(database: Database, table: Table, which: ColumnElement[bool], *, most: int) -> int:
+def _piece(
+    database: Database, table: Table, which: ColumnElement[bool], *, most: int, beyond_recovery: bool = False
+) -> int:
     key: Any = tuple_(*table.primary_key.columns)
     some = select(*table.primary_key.columns).where(which).limit(most)
-    return database.write(lambda connection: connection.execute(delete(table).where(key.in_(some))).rowcount)
+
+    def work(connection: Connection) -> int:
+        with _overwriting(connection) if beyond_recovery else nullcontext():
+            return connection.execute(delete(table).where(key.in_(some))).rowcount
+
+    return database.write(work)
+
+
+@contextmanager
+def _overwriting(connection: Connection) -> Iterator[None]:
+    """Have SQLite write zeros over what is deleted; otherwise it stays in the file until its page is used again."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    connection.exec_driver_sql("PRAGMA secure_delete = ON")
+    try:
+        yield
+    finally:
+        connection.exec_driver_sql("PRAGMA secure_delete = OFF")
 
 
 def _compact(database: Database, account: str, before: date) -> int:

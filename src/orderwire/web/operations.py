@@ -20,18 +20,20 @@ from orderwire.errors import ConfigurationError, InvalidRequestError, NotFoundEr
 from orderwire.feeds.desk import Desk
 from orderwire.feeds.fleet import Fleet
 from orderwire.store.accounts import Account, Accounts
+from orderwire.store.book import OrderBook
 from orderwire.store.users import Role, Scope, Users
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Office:
-    """What a command works with. `fleet` and `desk` are None when no service runs."""
+    """What a command works with. `fleet`, `desk` and `book` are None when no service runs."""
 
     users: Users
     accounts: Accounts
     brokers: BrokerRegistry
     fleet: Fleet | None = None
     desk: Desk | None = None
+    book: OrderBook | None = None
 
     def running_fleet(self) -> Fleet:
         """Return the fleet. Raises ConfigurationError when the service does not run."""
@@ -184,6 +186,19 @@ class RemoveAccount(_Command):
         office.accounts.remove(self.id, by=self.by)
 
 
+class EraseAccount(_Command):
+    """Delete everything kept of an account that was removed."""
+
+    id: str
+
+    def perform(self, office: Office) -> Any:
+        account = AccountId(self.id)
+        rows = office.accounts.erase(account, by=self.by)
+        if office.book is not None:
+            office.book.forget(account)
+        return {"rows": rows}
+
+
 class LoginAccount(_Command):
     """Log an account in to its broker; without a grant, say where the user has to go, if anywhere."""
 
@@ -253,6 +268,7 @@ COMMANDS: Mapping[str, type[Any]] = {
     "accounts.add": AddAccount,
     "accounts.list": ListAccounts,
     "accounts.remove": RemoveAccount,
+    "accounts.erase": EraseAccount,
     "accounts.login": LoginAccount,
     "accounts.check": CheckAccount,
     "orders.place": PlaceOrder,

@@ -52,6 +52,9 @@ EXCHANGES: Final[Mapping[str, str]] = {
 
 # --- numbers, times and JSON ------------------------------------------------------------------------------
 
+MOST_KEPT: Final = 8000
+"""Bytes of something unreadable that are kept for a person; a row has less than 2,000."""
+
 _MOST_DIGITS = 18
 _NOTHING = frozenset({"", "nan", "null", "none", "-"})
 _ISO = re.compile(
@@ -71,7 +74,7 @@ def decode_json(text: str | bytes) -> Any:
         return _json.decode(text)
     except (msgspec.DecodeError, ValueError, RecursionError, InvalidOperation):
         raw = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
-        raise ProtocolViolationError("what came is not JSON", raw=raw[:400]) from None
+        raise ProtocolViolationError("what came is not JSON", raw=raw[:MOST_KEPT]) from None
 
 
 def number(value: Any) -> Decimal | None:
@@ -399,7 +402,7 @@ def funds(result: bytes, *, account: AccountId) -> Funds:
     """Read the first balance; its values are strings and may be "nan" (xts.md §2.2)."""
     balances = _row(decode_json(result)).get("BalanceList") or [{}]
     if not isinstance(balances, list):
-        raise ProtocolViolationError("a balance that is no list", raw=result[:400])
+        raise ProtocolViolationError("a balance that is no list", raw=result[:MOST_KEPT])
     limits = _row(_row(_row(balances[0]).get("limitObject") or {}).get("RMSSubLimits") or {})
     return Funds(
         account=account,
@@ -418,7 +421,7 @@ def position_rows(result: bytes) -> list[bytes]:
     try:
         return [bytes(row) for row in msgspec.json.decode(result, type=_PositionList).positionList]
     except (msgspec.DecodeError, RecursionError):
-        raise ProtocolViolationError("positions without a list", raw=result[:400]) from None
+        raise ProtocolViolationError("positions without a list", raw=result[:MOST_KEPT]) from None
 
 
 def list_rows(result: bytes) -> list[bytes]:
@@ -428,7 +431,7 @@ def list_rows(result: bytes) -> list[bytes]:
     try:
         return [bytes(row) for row in msgspec.json.decode(result, type=list[msgspec.Raw])]
     except (msgspec.DecodeError, RecursionError):
-        raise ProtocolViolationError("a book that is no list", raw=result[:400]) from None
+        raise ProtocolViolationError("a book that is no list", raw=result[:MOST_KEPT]) from None
 
 
 _EMPTY: Final = frozenset({b"", b"{}", b"[]", b"null"})
@@ -496,7 +499,7 @@ def _row(value: Any) -> Row:
 
 
 def _bad_row(what: str, raw: bytes) -> ProtocolViolationError:
-    return ProtocolViolationError(what, raw=raw[:2000])
+    return ProtocolViolationError(what, raw=raw[:MOST_KEPT])
 
 
 # --- requests ---------------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ _LISTS = frozenset(
     {SocketType.EVENT, SocketType.ACK, SocketType.BINARY_EVENT, SocketType.BINARY_ACK},
 )
 _MOST_SHOWN = 200
+_MOST_KEPT = 8000
 
 
 def read_packet(frame: str) -> tuple[PacketType, str]:
@@ -574,4 +575,4 @@ def _utf16_units(text: str) -> int:
 
 
 def _violation(what: str, raw: str) -> ProtocolViolationError:
-    return ProtocolViolationError(what, raw=raw[:_MOST_SHOWN].encode("utf-8", "replace"))
+    return ProtocolViolationError(what, raw=raw[:_MOST_KEPT].encode("utf-8", "replace"))
