@@ -6,7 +6,7 @@ from datetime import timedelta
 from orderwire.core.lifecycle import SubmissionState, lift, view
 from orderwire.core.orders import AccountId
 from orderwire.store.book import OrderBook
-from orderwire.store.memory import Held, Line, Memory, Shelf
+from orderwire.store.memory import Held, Line, Memory, Shelf, position_key
 from store.making import DAY, observed, position, submission, trade, update
 
 A1 = AccountId("A1")
@@ -69,3 +69,14 @@ def test_a_shelf_is_loaded_once_however_many_ask(database, clock):
     assert len(reads) == 1
     assert len({id(shelf) for shelf in found}) == 1
     assert (len(found[0].orders), len(found[0].trades), len(found[0].positions)) == (1, 1, 1)
+
+
+def test_what_ended_before_today_is_not_held_any_more():
+    shelf = Shelf()
+    for day in (DAY - timedelta(days=1), DAY):
+        one = position(symbol=f"INFY{day:%d}FUT", trading_date=day)
+        shelf.positions[position_key(one)] = one
+
+    shelf.prune(DAY)
+
+    assert [one.trading_date for one in shelf.positions.values()] == [DAY]

@@ -53,18 +53,20 @@ class BookPoller:
 
     async def read_trades(self) -> None:
         """Read the trade book and publish the executions not published before."""
-        for trade in await self._adapter.trade_book():
+        trades = await self._adapter.trade_book()
+        for trade in trades:
             if _trade_key(trade) not in self._trades:
                 self._trades.add(_trade_key(trade))
                 self._adapter.on_trade(trade)
+        self._trades.intersection_update(map(_trade_key, trades))
 
     async def read_positions(self) -> None:
         """Read the net positions and publish those that moved."""
-        for position in await self._adapter.positions():
-            key = (position.exchange, position.symbol, position.product)
+        positions = {_position_key(position): position for position in await self._adapter.positions()}
+        for key, position in positions.items():
             if _moved(self._positions.get(key), position):
-                self._positions[key] = position
                 self._adapter.on_position(position)
+        self._positions = positions
 
     def _settled(self, row: OrderUpdate) -> bool:
         """Whether what we hold agrees with the row, so that publishing it again would tell nothing."""
@@ -109,6 +111,10 @@ def _content(row: OrderUpdate) -> tuple[object, ...]:
 
 def _trade_key(trade: Trade) -> tuple[str, OrderId, str]:
     return (trade.exchange, trade.order_id, trade.trade_id)
+
+
+def _position_key(position: Position) -> tuple[str, str, str]:
+    return (position.exchange, position.symbol, position.product)
 
 
 def _moved(before: Position | None, now: Position) -> bool:

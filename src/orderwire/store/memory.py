@@ -102,6 +102,7 @@ class Shelf:
             key: line for key, line in self.lines.items() if line.undecided or line.trading_date >= today
         }
         self.trades = {key: trade for key, trade in self.trades.items() if trade.trading_date >= today}
+        self.positions = {key: held for key, held in self.positions.items() if held.trading_date >= today}
         self.refused = set()
 
     def shown(self, order_id: OrderId) -> OrderView | None:
@@ -196,7 +197,9 @@ _SUBMITTED = select(_LINES.body, _LINES.trading_date).where(
     (_LINES.trading_date >= _TODAY) | _LINES.state.in_(("SENDING", "UNKNOWN")),
 )
 _TRADED = select(_TRADES.trade).where(_TRADES.account == _ACCOUNT, _TRADES.trading_date >= _TODAY)
-_POSITIONS = select(schema.positions.c.position).where(schema.positions.c.account == _ACCOUNT)
+_POSITIONS = select(schema.positions.c.position).where(
+    schema.positions.c.account == _ACCOUNT, schema.positions.c.trading_date >= _TODAY
+)
 
 
 def load(connection: Connection, account: AccountId, today: date) -> Shelf:
@@ -211,7 +214,7 @@ def load(connection: Connection, account: AccountId, today: date) -> Shelf:
     for text in connection.execute(_TRADED, asked).scalars():
         trade = loads(text, Trade)
         shelf.trades[trade_key(trade)] = trade
-    for text in connection.execute(_POSITIONS, {"account": account}).scalars():
+    for text in connection.execute(_POSITIONS, asked).scalars():
         position = loads(text, Position)
         shelf.positions[position_key(position)] = position
     return shelf
