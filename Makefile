@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-browser check lint types walls setup setup-dev pages peers vnpy format lock \
-  screenshots bench-engine faults clean
+  screenshots bench-engine faults soak clean
 
 help: ## List what one can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ screenshots: setup-dev pages ## Make the pictures of the README from the running
 
 faults: setup-dev ## Run seeded fault schedules and compare with the field's rules (SCHEDULES=1000, SEED=0)
 	@$(PY) bench/faults.py --schedules $(or $(SCHEDULES),1000) --seed $(or $(SEED),0) --jobs 2 $(ARGS)
+
+soak: setup-dev pages ## Run 24 hours' worth, or MINUTES=10 of real time; fails when anything grows (LEAK=1 has to fail)
+	@$(PY) bench/endurance.py $(if $(MINUTES),--minutes $(MINUTES)) $(if $(LEAK),--leak $(LEAK)) --write $(ARGS)
 
 bench-engine: setup-dev ## Measure the event engine beside vn.py's
 	@$(PY) bench/engine.py

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -36,8 +37,14 @@ def interpreter(version: str) -> Path | None:
     own = "{}.{}".format(*sys.version_info)
     if version == own:
         return Path(sys.executable)
-    found = shutil.which(f"python{version}") or _found_by_uv(version)
-    return Path(found) if found and _runs(found, version) else None
+    candidates = (shutil.which(f"python{version}"), *_found_by_pyenv(version), _found_by_uv(version))
+    return next((Path(found) for found in candidates if found and _runs(found, version)), None)
+
+
+def _found_by_pyenv(version: str) -> list[str]:
+    """pyenv's `python3.12` on the path works only for versions it was told to make global."""
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    return [str(path) for path in sorted(root.glob(f"versions/{version}.*/bin/python"), reverse=True)]
 
 
 def _found_by_uv(version: str) -> str:

@@ -91,6 +91,9 @@ class Simulators:
 class House:
     """The service with two accounts at the simulators, in a folder of its own."""
 
+    served = ("-m", "orderwire", "serve")
+    """What Python runs as the service."""
+
     def __init__(self, folder: Path, **options: Any) -> None:
         self.folder = folder
         self.settings: Settings = load(
@@ -152,7 +155,7 @@ class House:
     def start(self) -> None:
         self._log = (self.folder / "orderwire.log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "orderwire", "serve"],
+            [sys.executable, *self.served],
             stdout=self._log,
             stderr=self._log,
             env=self.settings.as_environment(),

@@ -84,8 +84,13 @@ class Records:
                 yield finding
 
 
-def open_records(settings: Settings, *, clock: Clock | None = None) -> Records:
-    """Open the data folder. Raises ConfigurationError when it was not made, or belongs to a running service."""
+def open_records(
+    settings: Settings, *, clock: Clock | None = None, brokers: BrokerRegistry | None = None
+) -> Records:
+    """Open the data folder, with the installed brokers unless others are given.
+
+    Raises ConfigurationError when it was not made, or belongs to a running service.
+    """
     if not settings.data_dir.is_dir():
         raise ConfigurationError(f"There is no data folder {settings.data_dir}; run `orderwire init` first.")
     keyring = sealing.load(settings.data_dir / KEY_FILE)
@@ -95,7 +100,7 @@ def open_records(settings: Settings, *, clock: Clock | None = None) -> Records:
         database=database,
         users=Users(database),
         accounts=Accounts(database, keyring),
-        brokers=load_brokers(),
+        brokers=brokers or load_brokers(),
         notifications=Notifications(database, keyring),
     )
 
@@ -180,10 +185,11 @@ class Service:
         *,
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
+        brokers: BrokerRegistry | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
-        self.records = open_records(settings, clock=self.clock)
+        self.records = open_records(settings, clock=self.clock, brokers=brokers)
         self.engine = EventEngine(1)
         self.book = OrderBook(self.records.database, clock=self.clock, broker_now=self._broker_now)
         self.loop = FeedLoop()
@@ -314,8 +320,8 @@ def open_control_listener(settings: Settings) -> socket.socket:
     return listener
 
 
-def serve(settings: Settings) -> None:
-    """Run the service under one gunicorn worker until it is told to stop (docs/decisions/0001)."""
+def serve(settings: Settings, *, build: Callable[[Settings], Service] = Service) -> None:
+    """Run the service that `build` makes under one gunicorn worker until it is told to stop (docs/decisions/0001)."""
     from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - 0.2 s that no other command needs
     from gunicorn.workers.gthread import ThreadWorker  # noqa: PLC0415 - see above
 
@@ -345,7 +351,7 @@ def serve(settings: Settings) -> None:
             self.cfg.set("worker_exit", stop)
 
         def load(self) -> Any:
-            service = Service(settings)
+            service = build(settings)
             held.append(service)
             service.start()
             return service.app

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as connect_raw
 
+from house import eventually
 from orderwire.clock import SystemClock
 from orderwire.core.events import Event, EventType
 from orderwire.core.orders import AccountId, OrderStatus
@@ -475,6 +476,60 @@ def test_a_browser_that_stops_acknowledging_costs_bounded_memory_and_is_resynced
         assert last_word(mute, server) == {
             row.order.row: row.order.filled_quantity for row in server.log.rows[ACC].values()
         }
+
+
+UPDATES = 60_000
+"""What docs/reference/figures.md promises a client may miss."""
+
+
+@pytest.fixture
+def patient(server: House) -> House:
+    """A server that does not give up a client that answers no ping."""
+    server.web.socketio.server.eio.ping_timeout = 3600
+    return server
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("rows", [500, 5000], ids=["conflated", "behind"])
+@pytest.mark.usefixtures("traced")
+def test_a_browser_that_stops_reading_costs_bounded_memory_over_60_000_updates_and_is_resynced(
+    patient, rows, record_property
+):
+    with mute_browser(patient) as mute:
+        (client,) = patient.web.realtime.audience
+        flood(patient, UPDATES // 10, rows=rows)  # it reads nothing from here on, not even its socket
+        before = held_bytes()
+
+        flood(patient, UPDATES, rows=rows)
+
+        grown = held_bytes() - before
+        waits = len(client.outbox)
+        assert (client.outbox.outstanding, patient.web.realtime.audience.get(client.sid)) == (128, client)
+        assert waits <= 2048
+        assert grown < 500_000
+        assert last_word(mute, patient) == {
+            row.order.row: row.order.filled_quantity for row in patient.log.rows[ACC].values()
+        }
+    record_property(
+        "figure",
+        f"a browser that reads nothing for {UPDATES:,} updates of {rows:,} orders: {grown / 1024:+.0f} KiB",
+    )
+
+
+def test_a_browser_that_answers_no_ping_is_given_up_and_comes_back_to_the_truth(server):
+    server.web.socketio.server.eio.ping_interval = 0.1
+    server.web.socketio.server.eio.ping_timeout = 0.1
+    with mute_browser(server) as mute:
+        eventually(lambda: not len(server.web.realtime.audience))
+        flood(server, 3000, rows=20)
+        mute.socket.close()
+
+    with reading(server, key=key_of(server)) as reader:
+        reader.follow()
+        (shown,) = reader.wait("snapshot")
+    assert {row["row"]: row["filled_quantity"] for row in shown["orders"]} == {
+        row.order.row: row.order.filled_quantity for row in server.log.rows[ACC].values()
+    }
 
 
 def last_word(mute: Mute, house: House) -> dict[str, int]:
