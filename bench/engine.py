@@ -2,6 +2,7 @@
 
     python bench/engine.py            nine alternated rounds on every Python of 3.11, 3.12, 3.13 that is here
     python bench/engine.py --quick    three short rounds, nothing written
+    python bench/engine.py --python 3.12    this one alone; what was written of the others stays
 
 Every figure is the median of per-round ratios, all in one process. Within a round the engines take turns, three for
 speeds (the median counts) and twenty for latencies, so that what else the machine does falls on all of them. A turn
@@ -245,11 +246,26 @@ def run(version: str, *, rounds: int, scale: float, patience: float) -> dict[str
         flush=True,
     )
     return {
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rounds": rounds,
         "results": [asdict(result) for result in results],
         "medians": medians,
         "latency_us": {name: spread(measured, name) for name in (OURS, VNPY)},
         "turns": turns,
     }
+
+
+def write(path: Path, report: dict[str, dict[str, object]], *, others: bool) -> None:
+    """Write figures and plot; with `others`, what was measured of other Pythons before stays beside it."""
+    before = json.loads(path.read_text())["pythons"] if others and path.exists() else {}
+    both = {version: one for version in VERSIONS if (one := report.get(version) or before.get(version))}
+    told = {
+        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+        "method": "medians of per-round ratios, engines in turns in one process; bench/_engine_rounds.py",
+        "pythons": both,
+    }
+    path.write_text(json.dumps(told, indent=1) + "\n")
+    draw(both, path.with_suffix(".png"))
 
 
 def main() -> int:
@@ -275,15 +291,7 @@ def main() -> int:
               if not row["gate_met"]]  # fmt: skip
     if not options.quick and report:
         options.out.mkdir(parents=True, exist_ok=True)
-        told = {
-            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-            "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
-            "rounds": rounds,
-            "method": "medians of per-round ratios, engines in turns in one process; bench/_engine_rounds.py",
-            "pythons": report,
-        }
-        (options.out / "engine.json").write_text(json.dumps(told, indent=1) + "\n")
-        draw(report, options.out / "engine.png")
+        write(options.out / "engine.json", report, others=bool(options.python))
     print("every gate is met" if report and not failed else f"gates that fail: {failed}")
     return 0 if report and not failed else 1
 

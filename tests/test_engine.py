@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orderwire import engine as engine_module
+from orderwire import meters
 from orderwire.core.events import Event, EventType
-from orderwire.engine import BATCH_END, OTHER, UNTOLD, EventEngine, UndeliverableError, next_tick
+from orderwire.engine import EventEngine, UndeliverableError, next_tick
+from orderwire.meters import BATCH_END, OTHER, UNTOLD
 
 PATIENCE = 30
 
@@ -1034,7 +1036,7 @@ def test_statistics_stay_bounded_when_registrations_do_not(engine):
 
 
 def test_handler_names_beyond_the_table_are_counted_together(engine, monkeypatch):
-    monkeypatch.setattr(engine_module, "_MAX_METERS", 5)
+    monkeypatch.setattr(meters, "_MAX_METERS", 5)
     for number in range(20):
 
         def handler(event):

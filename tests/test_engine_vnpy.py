@@ -169,6 +169,79 @@ def test_main_engine_and_oms_engine_do_on_ours_what_they_do_on_vnpys(vnpy, tmp_p
     assert ours[-1] == "['connected']"
 
 
+SCRIPT = """
+import sys, threading
+from vnpy.event import EVENT_TIMER, Event, EventEngine
+
+
+class Momentum:
+    def __init__(self, engine):
+        self.engine, self.prices, self.ticks, self.over = engine, [], 0, threading.Event()
+        engine.register(EVENT_TIMER, self.on_timer)
+        engine.register("eTick.", self.on_tick)
+        engine.register("eTick.INFY", self.on_tick)
+        engine.register("eOrder.", self.on_order)
+        engine.register_general(self.on_any)
+        self.seen = []
+
+    def on_tick(self, event):
+        self.prices.append(event.data)
+        if len(self.prices) >= 3 and self.prices[-1] > self.prices[-3]:
+            self.engine.put(Event("eOrder.", {"side": "BUY", "price": event.data}))
+        return len(self.prices)
+
+    def on_order(self, event: Event) -> None:
+        self.engine.unregister("eTick.INFY", self.on_tick)
+        self.engine.unregister("eTick.INFY", self.on_tick)
+
+    def on_timer(self, event):
+        self.ticks += 1
+        if self.ticks == 2:
+            self.engine.unregister(EVENT_TIMER, self.on_timer)
+            self.over.set()
+
+    def on_any(self, event):
+        if event.type != EVENT_TIMER:
+            self.seen.append((event.type, str(event.data)))
+
+
+engine = EventEngine(interval=0.05)
+script = Momentum(engine)
+for price in (100, 99, 101, 102, 103):
+    engine.put(Event(type="eTick.INFY", data=price))
+engine.start()
+assert script.over.wait(20)
+done = threading.Event()
+engine.register("eDone", lambda event: done.set())
+engine.put(Event("eDone"))
+assert done.wait(20)
+engine.unregister_general(script.on_any)
+engine.stop()
+print(script.prices, script.seen[:8], script.ticks)
+"""
+
+
+def test_a_user_s_script_runs_with_its_import_line_changed(vnpy):
+    """A handler that puts, one that returns a number, unregistering twice and inside a handler, keyword arguments."""
+
+    def printed(script):
+        done = subprocess.run(
+            [vnpy, "-c", script],
+            env={**os.environ, "PYTHONPATH": str(Path(orderwire.__file__).parents[1])},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    ours = printed(SCRIPT.replace("from vnpy.event import", "from orderwire.engine import"))
+
+    assert ours == printed(SCRIPT)
+    assert ours.startswith("[100, 99, 101, 102, 103] [('eTick.INFY', '100')")
+
+
 def test_the_whole_public_surface_of_vnpys_engine_is_here(vnpy):
     listed = subprocess.run(
         [vnpy, "-c", "from vnpy.event import EventEngine as E; print(*[n for n in dir(E) if n[0] != '_'])"],

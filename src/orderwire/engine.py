@@ -15,32 +15,46 @@ import os
 import threading
 import time
 import weakref
-from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable
+from collections import deque
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import structlog
 
 from orderwire.core.events import Event, EventType
-from orderwire.core.latency import Histogram, HistogramSnapshot
 from orderwire.errors import OrderwireError
+from orderwire.meters import (
+    BATCH_END,
+    OTHER,
+    UNTOLD,
+    LaneStatistics,
+    Meter,
+    Meters,
+    Statistics,
+    Tally,
+    WhenFull,
+    merged,
+)
+
+__all__ = [
+    "EVENT_TIMER",
+    "DeadLetter",
+    "Event",
+    "EventEngine",
+    "EventType",
+    "UndeliverableError",
+    "next_tick",
+]
+
+EVENT_TIMER: Final = EventType.TIMER.value
+"""vn.py's name for it, so that a script of its users changes one line: `from orderwire.engine import …`."""
 
 Handler = Callable[[Event], Any]
 Hook = Callable[[], Any]
-WhenFull = Literal["block", "conflate"]
-
-OTHER = "(other)"
-"""The name under which statistics gather what came after the table of names was full."""
-
-BATCH_END = "(batch end)"
-"""The event type under which statistics show batch-end hooks."""
-
-UNTOLD = "(not told apart)"
-"""The handler under which statistics show events of a crowd that took long without being timed one by one."""
 
 _ENGINE = "orderwire.engine.EventEngine"
 _BATCH_EVENTS = 256
@@ -52,9 +66,6 @@ _VIGILANT_BATCHES = 8
 _FOLLOW_UPS_PER_BATCH = 65_536
 _HOOK_ROUNDS = 16
 _DEAD_LETTERS = 1000
-_MAX_REGISTERED_TYPES = 512
-_MAX_SEEN_TYPES = 128
-_MAX_METERS = 2048
 _RATE_TICKS = 10
 _EXIT_SECONDS = 2.0
 _GRACE_SECONDS = 0.1
@@ -75,81 +86,6 @@ class DeadLetter:
     handler: str
     error: BaseException
     at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TypeStatistics:
-    """One event type: events delivered, their wait in the queue, and the time of each handler call (ns)."""
-
-    type: str
-    count: int
-    errors: int
-    queue_wait: HistogramSnapshot
-    handler_time: HistogramSnapshot
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandlerStatistics:
-    """One handler, on the core path (`lane` empty) or on a lane; `queue_wait` is that of the types it serves (ns)."""
-
-    handler: str
-    lane: str
-    count: int
-    errors: int
-    queue_wait: HistogramSnapshot
-    handler_time: HistogramSnapshot
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneStatistics:
-    """One lane. `conflated` events gave way to a newer one of their key; `overflowed` ones exceeded the capacity.
-
-    `hand_over` is the time the dispatcher spent giving events to the lane: long when a full lane blocks it.
-    """
-
-    name: str
-    when_full: WhenFull
-    capacity: int
-    depth: int
-    high_water: int
-    count: int
-    conflated: int
-    overflowed: int
-    blocked: int
-    hand_over: HistogramSnapshot
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statistics:
-    """What the engine has done since it was made. Counts only grow and are exact; durations are nanoseconds.
-
-    Every event and call is timed while fewer than 512 events wait. In a greater crowd one event in seventeen is,
-    and stands for the others; a group that took 20 ms or more untimed is shown under UNTOLD, and the batches after
-    it are timed throughout, so that a slow handler is named when it is slow again.
-
-    `depth` counts the events that wait in the queue now (lanes have their own); `high_water` the most that ever did, seen once per batch (at most a
-    batch too low). `rate` is events per second over the last ten ticks. `postponed` follow-ups went to the end
-    of the queue because their batch had grown too long. `ticks_skipped` found the last tick still waiting.
-    """
-
-    running: bool
-    depth: int
-    high_water: int
-    delivered: int
-    rate: float
-    follow_ups: int
-    postponed: int
-    dead_lettered: int
-    callback_errors: int
-    ticks: int
-    ticks_skipped: int
-    types: tuple[TypeStatistics, ...]
-    handlers: tuple[HandlerStatistics, ...]
-    lanes: tuple[LaneStatistics, ...]
-
-    def slowest(self, count: int = 5) -> tuple[HandlerStatistics, ...]:
-        """Return the handlers with the longest single call first."""
-        return tuple(sorted(self.handlers, key=lambda row: row.handler_time.max, reverse=True)[:count])
 
 
 def next_tick(*, since: float, now: float, interval: float) -> float:
@@ -192,177 +128,10 @@ def _make_bell() -> _Bell:
     return _EventfdBell() if hasattr(os, "eventfd") else _LockBell()
 
 
-class _Tally:
-    """Events of one route that were delivered without being timed; counted by the dispatcher alone."""
-
-    __slots__ = ("count", "retired")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.retired = False  # the route was replaced; the event at hand may still count
-
-
-class _Meter:
-    """Durations of one kind: appended raw by one thread, counted in bulk by whoever holds the meters' lock."""
-
-    __slots__ = ("_raw", "_retired", "_untimed", "add", "errors", "histogram", "tallies")
-
-    def __init__(self) -> None:
-        self._raw: list[float] = []
-        self.add = self._raw.append
-        self.errors = 0
-        self.histogram = Histogram()
-        self.tallies: list[_Tally] = []  # what else this meter would have measured
-        self._retired = 0  # the sum of tallies that are no more
-        self._untimed = 0  # how many of those untimed the histogram has been told of
-
-    @property
-    def count(self) -> int:
-        return self.histogram.count + len(self._raw) + self._all_untimed() - self._untimed
-
-    def _all_untimed(self) -> int:
-        return self._retired + sum(tally.count for tally in self.tallies)
-
-    def fold(self) -> None:
-        """Let the durations collected stand for the untimed ones as well."""
-        if count := len(self._raw):
-            chunk = self._raw[:count]
-            del self._raw[:count]
-            untimed = self._all_untimed()
-            self.histogram.extend(chunk, standing_for=count + untimed - self._untimed)
-            self._untimed = untimed
-
-    def retire(self) -> None:
-        """Sum up the tallies of routes replaced. In the dispatcher's thread, when no event is at hand."""
-        self._retired += sum(tally.count for tally in self.tallies if tally.retired)
-        self.tallies = [tally for tally in self.tallies if not tally.retired]
-
-
-_K = TypeVar("_K")
-_WaitKey = tuple[str, str]  # type, lane
-_TimeKey = tuple[str, str, str]  # type, handler, lane
-
-
-class _Meters:
-    """Every meter by name. The tables are bounded: what comes after they are full is counted under OTHER."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()  # guards the tables and the folding, not the appending
-        self.waits: dict[_WaitKey, _Meter] = {}
-        self.times: dict[_TimeKey, _Meter] = {}
-        self._own: dict[str, _Meter] = {}
-        self._known: dict[str, bool] = {}
-
-    def label(self, kind: str, *, registered: bool) -> str:
-        with self.lock:
-            if kind not in self._known:
-                taken = sum(was_registered is registered for was_registered in self._known.values())
-                if taken >= (_MAX_REGISTERED_TYPES if registered else _MAX_SEEN_TYPES):
-                    return OTHER
-                self._known[str(kind)] = registered
-            return str(kind)
-
-    def wait(self, label: str, lane: str) -> _Meter:
-        with self.lock:
-            return self.waits.setdefault((label, lane), _Meter())
-
-    def time(self, label: str, handler: str, lane: str) -> _Meter:
-        with self.lock:
-            key = (label, handler, lane)
-            if key not in self.times and len(self.times) >= _MAX_METERS:
-                key = (OTHER, OTHER, lane)
-            return self.times.setdefault(key, _Meter())
-
-    def own(self, name: str) -> _Meter:
-        """Return a meter of the engine's own steps, not shown as a handler."""
-        with self.lock:
-            return self._own.setdefault(name, _Meter())
-
-    def retire(self) -> None:
-        """Sum up the tallies of routes that are no more; only when no event is at hand."""
-        with self.lock:
-            for meter in self._all():
-                meter.retire()
-
-    def _all(self) -> tuple[_Meter, ...]:
-        return (*self.waits.values(), *self.times.values(), *self._own.values())
-
-    def fold(self) -> None:
-        """Count what was collected, unless someone else is at it."""
-        if self.lock.acquire(blocking=False):
-            try:
-                self._fold()
-            finally:
-                self.lock.release()
-
-    def _fold(self) -> None:
-        for meter in self._all():
-            meter.fold()
-
-    def types(self) -> tuple[TypeStatistics, ...]:
-        with self.lock:
-            self._fold()
-            waits = _grouped((kind, meter) for (kind, lane), meter in self.waits.items() if not lane)
-            calls = _grouped((kind, meter) for (kind, _, _), meter in self.times.items())
-            return tuple(_type_statistics(kind, waits[kind], calls[kind]) for kind in waits)
-
-    def handlers(self) -> tuple[HandlerStatistics, ...]:
-        with self.lock:
-            self._fold()
-            calls = _grouped(((name, lane), meter) for (_, name, lane), meter in self.times.items())
-            waits = _grouped(
-                ((name, lane), self.waits[kind, lane])
-                for kind, name, lane in self.times
-                if (kind, lane) in self.waits
-            )
-            return tuple(_handler_statistics(key, waits[key], calls[key]) for key in calls)
-
-
-def _grouped(pairs: Iterable[tuple[_K, _Meter]]) -> defaultdict[_K, list[_Meter]]:
-    groups: defaultdict[_K, list[_Meter]] = defaultdict(list)
-    for key, meter in pairs:
-        groups[key].append(meter)
-    return groups
-
-
-def _type_statistics(kind: str, waits: list[_Meter], calls: list[_Meter]) -> TypeStatistics:
-    errors = sum(meter.errors for meter in calls)
-    return TypeStatistics(
-        type=kind,
-        count=_counted(waits),
-        errors=errors,
-        queue_wait=_merged(waits),
-        handler_time=_merged(calls),
-    )
-
-
-def _handler_statistics(key: tuple[str, str], waits: list[_Meter], calls: list[_Meter]) -> HandlerStatistics:
-    errors = sum(meter.errors for meter in calls)
-    return HandlerStatistics(
-        handler=key[0],
-        lane=key[1],
-        count=_counted(calls),
-        errors=errors,
-        queue_wait=_merged(waits),
-        handler_time=_merged(calls),
-    )
-
-
-def _counted(meters: Iterable[_Meter]) -> int:
-    return sum(meter.count for meter in meters)
-
-
-def _merged(meters: Iterable[_Meter]) -> HistogramSnapshot:
-    total = Histogram()
-    for meter in meters:
-        total.merge(meter.histogram)
-    return total.snapshot()
-
-
-_Target = tuple[Handler, Callable[[float], None], _Meter]
-_HookTarget = tuple[Hook, Callable[[float], None], _Meter]
+_Target = tuple[Handler, Callable[[float], None], Meter]
+_HookTarget = tuple[Hook, Callable[[float], None], Meter]
 _LaneRoute = tuple[Callable[[float], None], tuple[_Target, ...]]
-_Route = tuple[Callable[[float], None], tuple[_Target, ...], _Tally]
+_Route = tuple[Callable[[float], None], tuple[_Target, ...], Tally]
 
 
 def _name_of(handler: Any) -> str:
@@ -373,7 +142,7 @@ def _name_of(handler: Any) -> str:
     return f"{module}.{named.__qualname__}" if module else str(named.__qualname__)
 
 
-def _target(handler: Handler, meter: _Meter) -> _Target:
+def _target(handler: Handler, meter: Meter) -> _Target:
     return handler, meter.add, meter
 
 
@@ -404,14 +173,14 @@ class _Lane:
     """A bounded queue with a thread of its own, for handlers that are slow."""
 
     def __init__(
-        self, name: str, *, capacity: int, key: Callable[[Event], Hashable] | None, meters: _Meters
+        self, name: str, *, capacity: int, key: Callable[[Event], Hashable] | None, meters: Meters
     ) -> None:
         self.name = name
         self.capacity = capacity
         self.key = key
         self.begin(meters)
 
-    def begin(self, meters: _Meters) -> None:
+    def begin(self, meters: Meters) -> None:
         """Begin empty, with locks of this process."""
         self.hand_over = meters.own(f"hand over to {self.name}")
         self.routes: dict[str, _LaneRoute] = {}
@@ -495,7 +264,7 @@ class _Lane:
                 conflated=self.conflated,
                 overflowed=self.overflowed,
                 blocked=self.blocked,
-                hand_over=_merged([self.hand_over]),
+                hand_over=merged([self.hand_over]),
             )
 
 
@@ -582,7 +351,7 @@ class EventEngine:
         self._reset_statistics()
 
     def _reset_statistics(self) -> None:
-        self._meters = _Meters()
+        self._meters = Meters()
         self._delivered = self._high_water = self._dead_lettered = self._callback_errors = 0
         self._follow_ups = self._follow_ups_in_batch = self._postponed = 0
         self._ticks = self._ticks_skipped = 0
@@ -593,7 +362,7 @@ class EventEngine:
         self._hooks = tuple(self._hook_target(hook) for hook, _, _ in self._hooks)
         self._vigilant = 0
         self._routes_replaced = False
-        self._other_tally = _Tally()
+        self._other_tally = Tally()
         self._no_route = self._tallied(self._meters.own("undeliverable"), ())
         self._routes: dict[str, _Route] = {}
         self._reroute()
@@ -779,8 +548,8 @@ class EventEngine:
         targets = (*first, *self._targets(kind, label, ""), *general, *offers)
         return self._tallied(self._meters.wait(label, ""), targets)
 
-    def _tallied(self, wait: _Meter, targets: tuple[_Target, ...]) -> _Route:
-        tally = _Tally()
+    def _tallied(self, wait: Meter, targets: tuple[_Target, ...]) -> _Route:
+        tally = Tally()
         for meter in (wait, *(meter for _, _, meter in targets)):
             meter.tallies.append(tally)
         return wait.add, targets, tally
@@ -962,7 +731,7 @@ class EventEngine:
             if result is not None:
                 self._adopt(result, None, clock)
 
-    def _fail(self, event: Event | None, handler: str, error: BaseException, meter: _Meter | None) -> None:
+    def _fail(self, event: Event | None, handler: str, error: BaseException, meter: Meter | None) -> None:
         inner = error.__traceback__.tb_next if error.__traceback__ else None
         letter = DeadLetter(event, handler, error.with_traceback(inner), datetime.now(UTC))
         with self._registry:
