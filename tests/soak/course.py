@@ -82,8 +82,8 @@ class Course:
         return self.looks[-1]
 
     def judged(self) -> list[dict[str, Any]]:
-        """Return the looks that count: the nights, or all of a real run, without the warm-up's quarter."""
-        some = [look for look in self.looks if look["kind"] == ("night" if self.plan.days else "watch")]
+        """Return the looks that count: the nights, or a real run's tidy moments, without the warm-up's quarter."""
+        some = [look for look in self.looks if look["kind"] == ("night" if self.plan.days else "tidy")]
         return some[max(len(some) // 4, 1) :]
 
 
@@ -316,7 +316,8 @@ def _ended(row: dict[str, Any]) -> tuple[bool, int]:
 def judge(course: Course) -> list[Finding]:
     """Say of everything that had to hold whether it did."""
     plan = course.plan
-    findings = [_memory_an_event(course) if plan.days else _memory_over_time(course)]
+    memory = _an_event if plan.days else _over_time
+    findings = [memory(course, "memory", of="bytes"), memory(course, "allocated", of="held")]
     findings += [_flat(course, name) for name in SLACK]
     clients = course.clients
     faults = {name: clients.get(name, 0) for name in ("gaps", "wrong", "late")}
@@ -355,24 +356,26 @@ def judge(course: Course) -> list[Finding]:
     return findings
 
 
-def _memory_an_event(course: Course) -> Finding:
-    some = course.judged()
+def _an_event(course: Course, name: str, *, of: str) -> Finding:
+    some = [look for look in course.judged() if look.get(of) is not None]
     if len(some) < FEWEST:
-        return Finding(name="memory", says=f"{len(some)} nights are too few to tell", holds=False)
-    line = fit([look["events"] for look in some], [look["bytes"] for look in some])
+        return Finding(name=name, says=f"{len(some)} nights are too few to tell", holds=False)
+    line = fit([look["events"] for look in some], [look[of] for look in some])
     says = (
         f"{line.slope:+.2f} B per order event, 95 % between {line.low:+.2f} and {line.high:+.2f}, "
         f"limit {course.plan.limit:g}; {line.start / 2**20:.0f} MiB"
     )
-    return Finding(name="memory", says=says, holds=line.high <= course.plan.limit, line=line)
+    return Finding(name=name, says=says, holds=line.high <= course.plan.limit, line=line)
 
 
-def _memory_over_time(course: Course) -> Finding:
-    some = course.judged()
-    line = fit([look["seconds"] for look in some], [look["memory"] for look in some])
+def _over_time(course: Course, name: str, *, of: str) -> Finding:
+    some = [look for look in course.judged() if look.get(of) is not None]
+    if len(some) < FEWEST:
+        return Finding(name=name, says=f"{len(some)} looks are too few to tell", holds=False)
+    line = fit([look["seconds"] for look in some], [look[of] / 2**20 for look in some])
     allowed = REAL_MEMORY + REAL_MEMORY_AN_ORDER * course.placed
     says = f"{line.growth:+.1f} MiB in {line.span / 60:.1f} minutes from {line.start:.0f} MiB, {allowed:.1f} allowed"
-    return Finding(name="memory", says=says, holds=not line.rises(by=allowed), line=line)
+    return Finding(name=name, says=says, holds=not line.rises(by=allowed), line=line)
 
 
 def _flat(course: Course, name: str) -> Finding:

@@ -33,11 +33,11 @@ def test_virtual_days_end_right_and_nothing_grows(tmp_path):
 def test_a_leak_fails_the_same_check_and_no_other(tmp_path):
     course = run(replace(SMALL, leak=5_000), tmp_path)
 
-    assert list(failing(judge(course))) == ["memory"]
+    assert list(failing(judge(course))) == ["memory", "allocated"]
 
 
 def test_the_whole_house_runs_in_real_time(tmp_path):
-    course = run(Plan(days=0, minutes=0.2), tmp_path)
+    course = run(Plan(days=0, minutes=0.25), tmp_path)
 
     assert failing(judge(course)) == {}
     assert course.placed > 0
@@ -50,9 +50,11 @@ def course_of(days: int, **grows: Any) -> Course:
     looks = []
     for number in range(40):
         look = {name: value + grows.get(name, 0) * number for name, value in usual.items()}
-        kind = "night" if days else "watch"
+        kind = "night" if days else "tidy"
         facts = {"kind": kind, "seconds": 60.0 * number, "events": 1000 * number, "ticks": 20 * number}
-        looks.append(look | facts | {"bytes": look["memory"] * 2**20, "dead_lettered": 0, "stayed": 0})
+        looks.append(
+            look | facts | {"bytes": look["memory"] * 2**20, "held": 1e8, "dead_lettered": 0, "stayed": 0}
+        )
     plan = Plan(days=days, events=39_000, ticks=780)
     return Course(plan=plan, looks=looks, clients={"order_update": 1, "connected": 1})
 
@@ -64,6 +66,14 @@ def test_a_trend_of_anything_fails(name, days):
 
     assert failing(judge(course_of(days))) == {}
     assert list(failing(judge(course_of(days, **{name: by})))) == [name]
+
+
+def test_what_is_allocated_is_judged_besides_what_the_system_gives():
+    course = course_of(40)
+    for number, look in enumerate(course.looks):
+        look["held"] += 1500 * number
+
+    assert list(failing(judge(course))) == ["allocated"]
 
 
 @pytest.mark.parametrize("fault", ["gaps", "wrong", "late"])
@@ -95,4 +105,4 @@ def test_too_few_nights_say_nothing_and_fail():
     course = course_of(40)
     del course.looks[9:]
 
-    assert {"memory", "files", "threads", "tasks", "depth"} <= failing(judge(course)).keys()
+    assert {"memory", "allocated", "files", "threads", "tasks", "depth"} <= failing(judge(course)).keys()
