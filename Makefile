@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-browser check lint types walls setup setup-dev pages peers vnpy format lock \
-  screenshots bench-engine faults soak clean
+  screenshots bench-engine faults soak kills mutants clean
 
 help: ## List what one can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,6 +56,12 @@ faults: setup-dev ## Run seeded fault schedules and compare with the field's rul
 
 soak: setup-dev pages ## Run 24 hours' worth, or MINUTES=10 of real time; fails when anything grows (LEAK=1 has to fail)
 	@$(PY) bench/endurance.py $(if $(MINUTES),--minutes $(MINUTES)) $(if $(LEAK),--leak $(LEAK)) --write $(ARGS)
+
+kills: setup-dev ## Kill the store at every boundary of a commit (N=1000)
+	@ORDERWIRE_KILLS=$(or $(N),1000) $(BIN)/pytest tests/store/test_kills.py -q -n 2 --dist load $(ARGS)
+
+mutants: setup-dev ## Break the core in a thousand ways and count what its tests notice
+	@$(PY) bench/mutants.py $(ARGS)
 
 bench-engine: setup-dev ## Measure the event engine beside vn.py's
 	@$(PY) bench/engine.py

@@ -44,6 +44,12 @@ class Settings(BaseSettings):
         description="How many reverse proxies in front of us set X-Forwarded-* headers.",
     )
     clients: int = Field(default=200, ge=1, description="Browsers served at once; sizes the thread pool.")
+    keep_days: int = Field(
+        default=90,
+        ge=0,
+        le=36_500,
+        description="Session days kept besides today's; live orders and the audit stay. 0 keeps everything.",
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_json: bool = Field(default=False, description="One JSON object a line instead of readable text.")
     use_event_driven_orders: bool = Field(

@@ -34,6 +34,7 @@ from orderwire.store.accounts import Account, Accounts, Login
 from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
 from orderwire.store.notifications import Notifications
+from orderwire.store.retention import Housekeeper
 from orderwire.store.users import Users
 from orderwire.web import operations
 from orderwire.web.app import Services, Web, create_app
@@ -245,6 +246,7 @@ class Service:
         """Bring it up: what is written down, the dispatcher, then the feeds; the page is usable after that."""
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.book.attach(self.engine)
+        Housekeeper(self.records.database, keep_days=self.settings.keep_days).attach(self.engine)
         self.engine.start()
         self.loop.start()
         self.fleet.start()

@@ -6,14 +6,33 @@ from hypothesis import strategies as st
 
 from orderwire.core.orders import IST
 from orderwire.core.recovery import (
+    CONTRADICTED_AFTER,
+    HINT_SPACING,
     FeedFacts,
     Freshness,
     freshness,
+    hint_due,
     in_market_hours,
     read_interval,
     reads_after_action,
     reconnect_delay,
 )
+
+
+@pytest.mark.parametrize(
+    ("reason", "last", "due"),
+    [
+        ("hint: a postback came", None, 50.0),
+        ("hint: a postback came", 10.0, 50.0),
+        ("hint: a postback came", 49.9, 49.9 + HINT_SPACING),
+        ("conflict: the order book says otherwise", None, 50.0 + CONTRADICTED_AFTER),
+        ("conflict: the order book says otherwise", 49.9, 50.0 + CONTRADICTED_AFTER),
+    ],
+)
+def test_a_hint_is_answered_at_once_unless_one_just_was_and_a_contradiction_a_second_later(reason, last, due):
+    assert hint_due(reason, now=50.0, last_hint_read=last) == due
+    assert CONTRADICTED_AFTER > 1
+
 
 LIVE = {"delivering": True, "reconciled": True, "ever_read": True}
 

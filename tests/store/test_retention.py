@@ -5,10 +5,12 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
+from house import eventually
 from orderwire.core.events import Event, EventType
 from orderwire.core.lifecycle import SubmissionState
 from orderwire.core.orders import AccountId, OrderId
-from orderwire.errors import InvalidRequestError
+from orderwire.engine import EventEngine
+from orderwire.errors import InvalidRequestError, StoreBusyError
 from orderwire.store import audit, inbox, outbox, retention
 from orderwire.store.accounts import Accounts
 from orderwire.store.batch import Input
@@ -101,6 +103,55 @@ def test_forgetting_twice_forgets_nothing_more(book, database):
     retention.forget(database, before=TOMORROW)
 
     assert retention.forget(database, before=TOMORROW) == {}
+
+
+def test_the_housekeeper_forgets_once_a_day_what_is_old_enough(book, database, clock):
+    clock.advance(24 * 3600)
+    keeper = retention.Housekeeper(database, keep_days=1)
+    tick = Event(EventType.TIMER)
+
+    keeper.on_timer(tick)
+    assert counts(database)["trades"] == 0
+    assert counts(database)["orders"] == 2  # the one of yesterday, and the one that lives
+    tell(book, trade("T9"))
+    keeper.on_timer(tick)
+    assert counts(database)["trades"] == 1
+
+    clock.advance(24 * 3600)
+    keeper.on_timer(tick)
+    assert counts(database)["trades"] == 0
+
+
+def test_the_housekeeper_asks_a_busy_database_again(book, database, clock, monkeypatch):
+    clock.advance(24 * 3600)
+    keeper = retention.Housekeeper(database, keep_days=1)
+    write = database.write
+
+    def busy(_work):
+        raise StoreBusyError("locked")
+
+    monkeypatch.setattr(database, "write", busy)
+    keeper.on_timer(Event(EventType.TIMER))
+    assert counts(database)["trades"] == 1
+    monkeypatch.setattr(database, "write", write)
+    keeper.on_timer(Event(EventType.TIMER))
+
+    assert counts(database)["trades"] == 0
+
+
+def test_the_housekeeper_works_on_a_lane_of_the_engine_and_not_at_all_when_everything_is_kept(
+    book, database, clock
+):
+    clock.advance(24 * 3600)
+    engine = EventEngine(0.02)
+    retention.Housekeeper(database, keep_days=0).attach(engine)
+    retention.Housekeeper(database, keep_days=1).attach(engine)  # the other made no lane of that name
+
+    engine.start()
+    try:
+        eventually(lambda: counts(database)["trades"] == 0, what="the old trades gone")
+    finally:
+        engine.stop()
 
 
 def test_the_book_goes_on_after_forgetting(book, database):

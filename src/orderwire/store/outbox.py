@@ -166,7 +166,7 @@ def snapshot(database: Database, account: AccountId) -> Snapshot:
             epoch=ledger.epoch if ledger else "",
             sequence=ledger.sequence if ledger else 0,
             orders=_orders(connection, asked),
-            trades=[loads(text, Trade) for text in connection.execute(_TRADED, asked).scalars()],
+            trades=[loads(text, Trade) for text in connection.execute(_TRADED, asked).scalars().all()],
             positions=[loads(text, Position) for text in connection.execute(_HELD, asked).scalars()],
         )
 
@@ -198,7 +198,9 @@ def changes_since(
 
 def _orders(connection: Connection, asked: dict[str, str]) -> list[OrderView]:
     rows = [
-        text for query in (_OF_TODAY, _FROM_BEFORE) for text in connection.execute(query, asked).scalars()
+        text
+        for query in (_OF_TODAY, _FROM_BEFORE)
+        for text in connection.execute(query, asked).scalars().all()
     ]
     lines = [
         submission_view(loads(body, Submission), date.fromisoformat(day))

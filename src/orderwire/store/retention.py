@@ -7,13 +7,18 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import ColumnElement, Connection, Table, delete, select, tuple_
 
-from orderwire.core.orders import AccountId
-from orderwire.errors import InvalidRequestError, NotFoundError
+from orderwire.core.events import Event, EventType
+from orderwire.core.orders import AccountId, session_date
+from orderwire.engine import EventEngine
+from orderwire.errors import InvalidRequestError, NotFoundError, StoreBusyError
 from orderwire.store import audit, outbox, schema
 from orderwire.store.database import Database
 from orderwire.store.encoding import to_ns
+
+_log = structlog.get_logger(__name__)
 
 Progress = Callable[[str, int], None]
 """Told a table's name and how many of its rows went, after each piece."""
@@ -58,6 +63,37 @@ def forget(
         if rows:
             note("outbox", rows)
     return gone
+
+
+class Housekeeper:
+    """Lets session days go once they are old enough: at the start, then once a day, on a lane of its own."""
+
+    LANE = "housekeeping"
+
+    def __init__(self, database: Database, *, keep_days: int) -> None:
+        """`keep_days`: session days kept besides today's; 0 keeps everything for ever."""
+        self._database = database
+        self._keep = timedelta(days=keep_days)
+        self._done: date | None = None
+
+    def attach(self, engine: EventEngine) -> None:
+        """Take part in the engine; once, before it starts."""
+        if self._keep:
+            engine.add_lane(self.LANE, capacity=1, when_full="conflate", key=lambda event: event.type)
+            engine.register(EventType.TIMER, self.on_timer, lane=self.LANE)
+
+    def on_timer(self, _event: Event) -> None:
+        """Forget what is too old unless it was done today. The lane's thread; a busy database is asked again."""
+        today = session_date(self._database.clock.now())
+        if today == self._done:
+            return
+        try:
+            gone = forget(self._database, before=today - self._keep)
+        except StoreBusyError:
+            return
+        self._done = today
+        if gone:
+            _log.info("old session days forgotten", before=(today - self._keep).isoformat(), **gone)
 
 
 def erase(database: Database, account: AccountId, *, by: str, progress: Progress = _quietly) -> int:
