@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Generator
@@ -47,7 +48,13 @@ def find_program(name: str) -> Callable[[], Path | None]:
     return find
 
 
+def find_atheris() -> Path | None:
+    found = importlib.util.find_spec("atheris")
+    return Path(found.origin) if found and found.origin else None
+
+
 NEEDS: dict[str, tuple[Callable[[], Path | None], str]] = {
+    "atheris": (find_atheris, "atheris (wheels for Linux on x86-64 alone)"),
     "chromium": (find_chromium, "Chromium (Debian: apt-get install chromium)"),
     "npm": (find_program("npm"), "Node.js with npm (>= 20)"),
     "peers": (find_peers, "the environment of the brokers' own client libraries (make peers)"),

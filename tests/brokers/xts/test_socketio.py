@@ -79,7 +79,21 @@ def test_socket_packets_are_read_as_the_protocol_says(text, packet):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "7", "x", "2", "2{}", "2[]", "2[1]", '2["a"', "2{bad", '3"a"', '21-["n"]', "2" + "[" * 20_000],
+    [
+        "",
+        "7",
+        "x",
+        "2",
+        "2{}",
+        "2[]",
+        "2[1]",
+        '2["a"',
+        "2{bad",
+        '3"a"',
+        '21-["n"]',
+        "2" + "[" * 20_000,
+        "0" + "1" * 16,
+    ],
 )
 def test_a_malformed_socket_packet_is_a_violation(text):
     with pytest.raises(ProtocolViolationError):

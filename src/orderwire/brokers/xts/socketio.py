@@ -55,7 +55,9 @@ class SocketPacket:
     data: Any = None
 
 
-_SOCKET_PACKET = re.compile(r"([0-6])(?:(?<=[56])([0-9]{1,4})-)?(?:(/[^,]*),?)?([0-9]{0,15})(.*)", re.DOTALL)
+_SOCKET_PACKET = re.compile(
+    r"([0-6])(?:(?<=[56])([0-9]{1,4})-)?(?:(/[^,]*),?)?([0-9]{0,15})(?![0-9])(.*)", re.DOTALL
+)
 _LENGTH = re.compile(r"([0-9]{1,9}):")
 _SEPARATOR = "\x1e"
 _LISTS = frozenset(
