@@ -1,6 +1,9 @@
+import json
 import socket
+import threading
 
 import pytest
+from engineio.packet import MESSAGE, Packet
 
 from house import ZERODHA, eventually, running_house
 from orderwire.client import OrderStream, StreamRefusedError
@@ -43,6 +46,20 @@ def test_a_snapshot_is_always_told(stream):
     told(stream, "snapshot", snapshot(5))
 
     assert told(stream, "snapshot", snapshot(5)) == "snapshot"
+
+
+def test_changes_are_taken_in_the_order_they_came(stream, monkeypatch):
+    """The library would start a thread for each, and those may overtake: all are taken where they are read."""
+    threads = set()
+    monkeypatch.setattr(stream, "_is_new", lambda *_: threads.add(threading.get_ident()) or True)
+    stream._client.namespaces["/"] = "sid"
+
+    for number in range(100):
+        frame = "2" + json.dumps(["order_update", change(number)])
+        stream._client.eio._receive_packet(Packet(MESSAGE, frame))
+
+    assert [stream.next(timeout=1).fields["sequence"] for _ in range(100)] == list(range(100))
+    assert threads == {threading.get_ident()}
 
 
 def test_a_service_that_is_not_there_is_named(stream):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 
+import engineio
 import socketio
 
 from orderwire.errors import OrderwireError
@@ -29,6 +30,10 @@ _KINDS: Mapping[str, Kind] = {
 }
 
 
+_EVENT = "2"
+"""Type of a Socket.IO packet that carries an event."""
+
+
 class StreamRefusedError(OrderwireError):
     """The service does not let this API key follow orders."""
 
@@ -40,6 +45,22 @@ class StreamEvent:
     kind: Kind
     account: str
     fields: Mapping[str, Any]
+
+
+class _InOrder(engineio.Client):  # type: ignore[misc]  # the library ships no types
+    """Handles events in the order they came: the library starts a thread for each message, and those overtake.
+
+    Only events are handled where they are read: what ends a connection has to join that thread.
+    """
+
+    def _trigger_event(self, event: str, *args: Any, run_async: bool = False, **more: Any) -> Any:
+        in_order = event == "message" and str(args[0]).startswith(_EVENT)
+        return super()._trigger_event(event, *args, run_async=run_async and not in_order, **more)
+
+
+class _Client(socketio.Client):  # type: ignore[misc]  # the library ships no types
+    def _engineio_client_class(self) -> type[engineio.Client]:
+        return _InOrder
 
 
 class OrderStream:
@@ -55,7 +76,7 @@ class OrderStream:
         self._events: queue.Queue[StreamEvent | OrderwireError | None] = queue.Queue()
         self._cursors: dict[str, tuple[str, int]] = {}
         self._refusal: StreamRefusedError | None = None
-        self._client = socketio.Client(reconnection_delay=0.2, reconnection_delay_max=5)
+        self._client = _Client(reconnection_delay=0.2, reconnection_delay_max=5)
         self._client.on("connect", self._follow)
         self._client.on("connect_error", self._refused)
         for name in _KINDS:
