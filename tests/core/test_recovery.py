@@ -16,6 +16,7 @@ from orderwire.core.recovery import (
     read_interval,
     reads_after_action,
     reconnect_delay,
+    renewal_due,
 )
 
 
@@ -106,3 +107,25 @@ def test_without_push_the_book_is_read_once_after_an_action():
 )
 def test_market_hours_span_the_equity_open_and_the_commodity_evening(now, expected):
     assert in_market_hours(now) is expected
+
+
+def ist(day, clock):
+    return datetime.fromisoformat(f"2026-08-{day}T{clock}:00+05:30")
+
+
+@pytest.mark.parametrize(
+    ("now", "ends", "due"),
+    [
+        (ist(17, "08:00"), ist(17, "11:00"), True),  # it would end while the market is open
+        (ist(17, "08:00"), ist(17, "09:00"), True),
+        (ist(17, "08:00"), ist(18, "07:55"), False),
+        (ist(17, "07:00"), ist(17, "11:00"), False),  # too early: a login of this morning lasts the day
+        (ist(17, "10:00"), ist(17, "11:00"), False),  # a session in use is not interrupted before it must be
+        (ist(17, "10:59"), ist(17, "11:00"), True),
+        (ist(17, "12:00"), ist(17, "11:00"), True),
+        (ist(16, "08:00"), ist(16, "11:00"), False),  # a Sunday
+        (ist(17, "08:00"), None, False),
+    ],
+)
+def test_a_login_is_renewed_before_the_market_opens_or_at_the_last_minute(now, ends, due):
+    assert renewal_due(now, ends=ends) is due

@@ -1,7 +1,7 @@
 import asyncio
 import itertools
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 
@@ -18,7 +18,7 @@ from orderwire.errors import (
     SessionExpiredError,
 )
 from orderwire.feeds.supervisor import ConnectLimiter, FeedSupervisor, FeedSurroundings
-from virtual_time import VirtualClock, run_virtually
+from virtual_time import START, VirtualClock, run_virtually
 
 ACCOUNT = AccountId("acc")
 SESSION = BrokerSession(user_id="U", secrets={"token": "t"})
@@ -596,3 +596,50 @@ def test_what_cannot_be_read_is_published_with_its_bytes_whatever_channel_it_cam
     kept = [event.data for event in desk.events if event.type == EventType.UNREADABLE]
     assert [(one.reason, one.raw) for one in kept] == [("odd", b"{"), ("a book that is no list", b"[[")]
     assert {one.account for one in kept} == {desk.feed.account}
+
+
+def ends_after(seconds):
+    return BrokerSession(user_id="U", secrets={"token": "t"}, expires_at=START + timedelta(seconds=seconds))
+
+
+def test_a_login_that_keys_suffice_for_is_renewed_before_it_ends():
+    async def story(desk):
+        desk.broker.session = ends_after(600)
+        await asyncio.sleep(700)
+
+    desk = Desk(renew=ends_after(86_400))
+    desk.run(story)
+
+    assert desk.renewals == 1
+    assert desk.freshness()[-1] is Freshness.LIVE
+    assert Freshness.AUTH_REQUIRED not in desk.freshness()
+
+
+def test_a_login_that_needs_its_user_is_left_until_it_ends():
+    async def story(desk):
+        desk.broker.login_url = lambda *, state="": "https://broker.example/login"
+        desk.broker.session = ends_after(600)
+        await asyncio.sleep(700)
+
+    desk = Desk(renew=ends_after(86_400))
+    desk.run(story)
+
+    assert desk.renewals == 0
+
+
+def test_a_renewal_that_fails_is_tried_again():
+    async def refuse(_account):
+        desk.renewals += 1
+        if desk.renewals < 3:
+            raise BrokerUnreachableError("the broker is away")
+        return ends_after(86_400)
+
+    async def story(desk):
+        desk.broker.session = ends_after(600)
+        await asyncio.sleep(900)
+
+    desk = Desk()
+    desk.renew = refuse
+    desk.run(story)
+
+    assert desk.renewals == 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from enum import StrEnum
 
 from msgspec import Struct
@@ -144,6 +144,24 @@ def hint_due(reason: str, *, now: float, last_hint_read: float | None) -> float:
 
 _FIRST_SESSION, _LAST_SESSION = time(9, 0), time(23, 55)
 """Pre-open of the equity segments to the end of the commodity evening session, IST."""
+
+
+_RENEW_FROM = time(7, 45)
+_LAST_MINUTE = timedelta(seconds=90)
+
+
+def renewal_due(now: datetime, *, ends: datetime | None) -> bool:
+    """Say whether a login that ends at `ends` is to be renewed at `now` (both aware), where no user is needed for it.
+
+    Once a day, from 07:45 IST until the first session opens, if it would end before the last one closes; and in its
+    last 90 seconds, whenever they are. A session that is in use is not interrupted earlier.
+    """
+    if ends is None:
+        return False
+    local = now.astimezone(IST)
+    quiet = local.weekday() < 5 and _RENEW_FROM <= local.time() < _FIRST_SESSION
+    closes = datetime.combine(local.date(), _LAST_SESSION, IST)
+    return now >= ends - _LAST_MINUTE or (quiet and ends < closes)
 
 
 def in_market_hours(now: datetime) -> bool:

@@ -125,6 +125,8 @@ class Fleet:
         self._ticker: asyncio.Task[None] | None = None
         self._instruments: dict[str, DailyInstruments] = {}
         self._loading: dict[str, asyncio.Lock] = {}
+        self._logging_in: dict[AccountId, asyncio.Lock] = {}
+        """One login of an account at a time: at some brokers each ends the one before."""
         self._around: FeedSurroundings | None = None
 
     # --- starting and stopping -------------------------------------------------------------------------
@@ -242,21 +244,27 @@ class Fleet:
 
     async def _login(self, account: AccountId, grant: Mapping[str, str]) -> BrokerSession:
         feed = self._feeds[account]
-        session = await feed.adapter.login(grant)
-        feed.adapter.session = session
-        self._tools.logins.keep_session(account, session)
-        await self._load_instruments(feed.adapter)
+        async with self._logging_in.setdefault(account, asyncio.Lock()):
+            session = await self._log_in(feed.adapter, grant)
         feed.log_in(session)
         return session
 
     async def _renew(self, account: AccountId) -> BrokerSession | None:
-        feed = self._feeds[account]
-        if feed.adapter.login_url() is not None:
+        """Log in anew, unless somebody else did while we waited for our turn: a second login would end the first."""
+        adapter = self._feeds[account].adapter
+        if adapter.login_url() is not None:
             return None
-        session = await feed.adapter.login({})
-        feed.adapter.session = session
-        self._tools.logins.keep_session(account, session)
-        await self._load_instruments(feed.adapter)
+        before = adapter.session
+        async with self._logging_in.setdefault(account, asyncio.Lock()):
+            if adapter.session is not None and adapter.session is not before:
+                return adapter.session
+            return await self._log_in(adapter, {})
+
+    async def _log_in(self, adapter: BrokerAdapter, grant: Mapping[str, str]) -> BrokerSession:
+        session = await adapter.login(grant)
+        adapter.session = session
+        self._tools.logins.keep_session(adapter.profile.account, session)
+        await self._load_instruments(adapter)
         return session
 
     async def _load_instruments(self, adapter: BrokerAdapter) -> None:

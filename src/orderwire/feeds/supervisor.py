@@ -53,6 +53,10 @@ _LOGIN_PAUSE, _LOGIN_PAUSE_CAP = 2.5, 900.0
 """Seconds: a session ended sooner than the first was taken from us; logins then wait from 5 s up to 15 min."""
 
 
+_RENEWAL_PACE = 20.0
+"""Seconds between the looks at a login's end."""
+
+
 class ConnectLimiter:
     """Lets at most 10 connects through in 100 ms and 50 in a second, process-wide; on the feed loop."""
 
@@ -256,6 +260,7 @@ class FeedSupervisor:
         self._around.publish(Event(EventType.FEED_STATUS, self._status))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._log_in_again())
+            tasks.create_task(self._renew_in_time())
             tasks.create_task(self._reading())
             tasks.create_task(self._reading_side_books())
             if self._push:
@@ -276,6 +281,19 @@ class FeedSupervisor:
                 await self._logged_out.wait()
             quick = quick + 1 if _now() - began < _SESSION_LASTS else 0
             await asyncio.sleep(min(_LOGIN_PAUSE * 2**quick, _LOGIN_PAUSE_CAP) if quick else 0)
+
+    async def _renew_in_time(self) -> None:
+        """Renew a login before it ends, where that needs no user: a stream of a dead login may stay open, and silent."""
+        while True:
+            await self._logged_in.wait()
+            session = self.adapter.session
+            if session is not None and self._is_to_be_renewed(session):
+                await self._airlock("login", self._renew_once())
+            await asyncio.sleep(_RENEWAL_PACE)
+
+    def _is_to_be_renewed(self, session: BrokerSession) -> bool:
+        due = recovery.renewal_due(self._around.clock.now(), ends=session.expires_at)
+        return due and self.adapter.login_url() is None
 
     async def _renew_once(self) -> None:
         session = await self._around.renew(self.account)
