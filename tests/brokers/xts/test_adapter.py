@@ -760,6 +760,21 @@ def test_a_dealers_other_clients_are_left_out_and_counted(instruments, socket_or
     assert adapter.foreign == 1
 
 
+def test_a_dealers_event_that_names_no_client_is_nobodys(instruments, socket_order):
+    nameless = {name: value for name, value in socket_order.items() if name != "ClientID"}
+
+    async def talk(line):
+        await welcome(line)
+        await line.event("order", nameless)
+        await line.event("order", {**socket_order, "ClientID": "JD001"})
+        await line.stay()
+
+    adapter, published, _ = hear(instruments, talk, credentials={"client_id": "JD001"})
+
+    assert len(published) == 1
+    assert adapter.violations == 1
+
+
 def test_an_unreadable_event_is_counted_and_the_stream_goes_on(instruments, socket_order):
     async def talk(line):
         await welcome(line)
@@ -876,6 +891,20 @@ def test_after_a_logout_rest_says_whether_the_token_lives(instruments, talk, bal
 
     assert type(ended) is expected
     assert len(host.calls("/interactive/user/balance")) == 1
+
+
+def test_a_stream_of_an_older_login_ends_even_if_the_server_never_says_so(instruments):
+    async def story():
+        host = ScriptedXts(talk=stay_connected)
+        async with desk(host, instruments) as (adapter, _):
+            task = asyncio.create_task(adapter.listen())
+            await until(lambda: adapter.listening)
+            adapter.session = logged_in(host.url, token="NEW")
+            with pytest.raises(BrokerUnreachableError, match="older login"):
+                await task
+            return host
+
+    assert not run(story()).calls("/interactive/user/balance")
 
 
 def test_a_logout_after_a_renewal_reconnects_with_the_current_token(instruments):

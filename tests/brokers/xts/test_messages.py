@@ -421,6 +421,13 @@ def test_no_holdings_are_an_empty_list(reading):
     assert holdings(b"", reading(Channel.REST)) == []
 
 
+def test_money_that_is_nan_is_looked_for_under_its_other_name():
+    limits = {"netMarginAvailable": "nan", "cashAvailable": "1,000.50"}
+    body = json.dumps({"BalanceList": [{"limitObject": {"RMSSubLimits": limits}}]}).encode()
+
+    assert funds(body, account=AccountId("acc")).available == Decimal("1000.50")
+
+
 def test_funds_read_texts_and_nan():
     body = json.dumps(load("rest_balance.json")["result"]).encode()
 

@@ -406,9 +406,14 @@ class XtsAdapter(BrokerAdapter):
             else:
                 now = clock.monotonic()
                 signals = connection.receive(message, now=now) + connection.tick(now)
-            end = self._act(signals, link)
+            end = self._act(signals, link) or self._outlived(link)
             if end is not None:
                 return end
+
+    def _outlived(self, link: _Link) -> _End | None:
+        """End the stream of a login that is no longer ours: XTS leaves such a socket open, and silent (xts.md §1.4)."""
+        alive = link.session.secrets["token"] == self._current_token()
+        return None if alive else _End("a newer login took its place")
 
     def _act(self, signals: Sequence[Signal], link: _Link) -> _End | None:
         for signal in signals:
@@ -454,7 +459,7 @@ class XtsAdapter(BrokerAdapter):
             return None
         try:
             for row, raw in messages.event_rows(event.arguments[0] if event.arguments else None):
-                if link.clients.owns(messages.client_of(row)):
+                if link.clients.owns(_named_client(row, raw, link.clients)):
                     publish(self, row, raw)
                 else:
                     self.foreign += 1
@@ -829,6 +834,14 @@ class _Dial(connect):
 
     def process_redirect(self, exc: Exception) -> Exception:
         return exc
+
+
+def _named_client(row: messages.Row, raw: bytes, clients: Clients) -> str:
+    """Whose event it is; one to a dealer that does not say it is nobody's, for a dealer's socket has many clients."""
+    client = messages.client_of(row)
+    if clients.own and not client:
+        raise ProtocolViolationError("an event to a dealer that names no client", raw=raw[:2000])
+    return client
 
 
 def _ended(signal: Ended) -> _End:

@@ -406,12 +406,17 @@ def funds(result: bytes, *, account: AccountId) -> Funds:
     limits = _row(_row(_row(balances[0]).get("limitObject") or {}).get("RMSSubLimits") or {})
     return Funds(
         account=account,
-        available=money(_first(limits, "netMarginAvailable", "cashAvailable")),
+        available=_first_money(limits, "netMarginAvailable", "cashAvailable"),
         utilised=money(limits.get("marginUtilized")),
         collateral=money(limits.get("collateral")),
         m2m_realised=money(limits.get("RealizedMTM")),
         m2m_unrealised=money(limits.get("UnrealizedMTM")),
     )
+
+
+def _first_money(row: Row, *names: str) -> Decimal:
+    """The first of these that is a number; "nan" is none."""
+    return next((amount for name in names if (amount := number(row.get(name))) is not None), ZERO)
 
 
 def position_rows(result: bytes) -> list[bytes]:
