@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-browser check lint types walls setup setup-dev pages peers vnpy format lock \
-  screenshots bench-engine faults soak kills mutants fuzz clean
+  screenshots bench-engine faults soak kills mutants fuzz bench-paint clean
 
 help: ## List what one can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ mutants: setup-dev ## Break the core in a thousand ways and count what its tests
 
 fuzz: setup-dev ## Fuzz the parsers, guided by coverage (SECONDS=30 for each, TARGET=xts-rows for one)
 	@$(PY) bench/fuzz.py --seconds $(or $(SECONDS),30) $(if $(TARGET),--target $(TARGET)) $(ARGS)
+
+bench-paint: setup-dev pages ## Measure from the click to the paint at each broker, by stage, and judge by the gate
+	@ORDERWIRE_GATES=1 $(BIN)/pytest tests/browser/test_main_job.py -k measured -q $(ARGS)
 
 bench-engine: setup-dev ## Measure the event engine beside vn.py's
 	@$(PY) bench/engine.py
