@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -146,6 +147,7 @@ def main() -> int:
         seed=options.seed,
     )  # fmt: skip
     begun = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the processes it started end too
     with tempfile.TemporaryDirectory(prefix="orderwire-soak-") as folder:
         run = course.run(plan, Path(folder), show=progress(plan))
     findings = course.judge(run)

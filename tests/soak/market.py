@@ -56,17 +56,18 @@ class DayClock:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self.monotonic = monotonic
         self._begun = monotonic()
-        self._opening = OPENING
+        self.opened = OPENING
+        """When the present day began."""
 
     def now(self) -> datetime:
-        return self._opening + timedelta(seconds=self.monotonic() - self._begun)
+        return self.opened + timedelta(seconds=self.monotonic() - self._begun)
 
     def time_ns(self) -> int:
         return round(self.now().timestamp() * 1e9)
 
     def turn(self) -> None:
         """Go to the next morning."""
-        self._opening, self._begun = self._opening + timedelta(days=1), self.monotonic()
+        self.opened, self._begun = self.opened + timedelta(days=1), self.monotonic()
 
 
 class Weather:

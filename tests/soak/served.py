@@ -166,8 +166,15 @@ class Traded(Watched):
         self.loop.submit(trading).result()
         self.loop.submit(self.market.close()).result()
         wrong = self._settle()
-        self._sleep(day, wrong)
-        self.loop.submit(_call(self.market.turn)).result()
+        stayed = self._send_home()
+        self._turn_the_day()
+        gone = retention.forget(self.records.database, before=session_date(self.clock.now()))
+        tidy()
+        self.note(
+            "night", day=day, held=held(), wrong=wrong[:5], stayed=stayed, forgotten=sum(gone.values()),
+            said=self.market.said, cuts=self.market.cuts,
+            reconnects=sum(status.reconnects for status in self.fleet.statuses()),
+        )  # fmt: skip
         self.orders.night.unlink()
 
     def _settle(self) -> list[str]:
@@ -189,24 +196,33 @@ class Traded(Watched):
         held = self.book.current(account, order_id)
         return (held.status, held.filled_quantity) if held else None
 
-    def _sleep(self, day: int, wrong: list[str]) -> None:
-        """The night: clients compare and leave, old days are forgotten, and what is used then is written down."""
+    def _send_home(self) -> int:
+        """Have the clients compare and leave; return how many would not."""
         self._announce()
-        stayed = 0
         try:
             _until(lambda: not len(self.realtime.audience))
         except TimeoutError:
             stayed = len(self.realtime.audience)
             self.realtime.close()
-        today = session_date(self.clock.now())
-        gone = retention.forget(self.records.database, before=today)
-        _until(lambda: not self.engine.statistics().depth)
-        tidy()
-        self.note(
-            "night", day=day, held=held(), wrong=wrong[:5], stayed=stayed, forgotten=sum(gone.values()),
-            said=self.market.said, cuts=self.market.cuts,
-            reconnects=sum(status.reconnects for status in self.fleet.statuses()),
-        )  # fmt: skip
+            return stayed
+        return 0
+
+    def _turn_the_day(self) -> None:
+        """Begin the next day, and wait until nothing of the last one is held: what is left is the service's own."""
+        yesterday = list(self.market.truth())
+        self.loop.submit(_call(self.market.turn)).result()
+        for account in self.market.books:
+            self.fleet.refresh(account)
+        self.engine.put(tick())
+        _until(lambda: not any(self._held(*key) for key in yesterday))
+        _until(lambda: self._rested() and not self.engine.statistics().depth)
+
+    def _rested(self) -> bool:
+        """Whether every feed has read its empty book since the day turned."""
+        opened = self.clock.opened
+        return all(
+            status.read_at is not None and status.read_at >= opened for status in self.fleet.statuses()
+        )
 
     def _announce(self) -> None:
         """Tell the clients that it is night, how far each account's log got, and where its orders ended on disk."""

@@ -53,7 +53,9 @@ def course_of(days: int, **grows: Any) -> Course:
         kind = "night" if days else "tidy"
         facts = {"kind": kind, "seconds": 60.0 * number, "events": 1000 * number, "ticks": 20 * number}
         looks.append(
-            look | facts | {"bytes": look["memory"] * 2**20, "held": 1e8, "dead_lettered": 0, "stayed": 0}
+            look
+            | facts
+            | {"bytes": look["memory"] * 2**20, "held": 1e8, "disk": 1e8, "dead_lettered": 0, "stayed": 0}
         )
     plan = Plan(days=days, events=39_000, ticks=780)
     return Course(plan=plan, looks=looks, clients={"order_update": 1, "connected": 1})
