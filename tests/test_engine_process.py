@@ -182,6 +182,37 @@ def test_forks_under_load_neither_hang_nor_wake_each_other():
 
 
 @needs_fork
+def test_a_child_does_not_take_its_parent_s_wake_ups():
+    """Both sleep for the next event, with no timer to wake them: with one bell for both, one would hear the other's."""
+    assert run("""
+        engine, seen = EventEngine(3600), threading.Semaphore(0)
+        engine.register("a", lambda event: seen.release())
+        engine.start()
+        ready, started = os.pipe()
+        ended, over = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(over)
+            engine.start()
+            engine.put(Event("a"))
+            seen.acquire()
+            os.write(started, b".")
+            os.read(ended, 1)
+            os._exit(0)
+        os.read(ready, 1)
+        heard = 0
+        for _ in range(100):
+            engine.put(Event("a"))
+            if not seen.acquire(timeout=20):
+                break
+            heard += 1
+        os.close(over)
+        os.waitpid(child, 0)
+        print(heard)
+    """) == ["100"]
+
+
+@needs_fork
 def test_a_fork_inside_a_handler_delivers_nothing_twice():
     printed = run("""
         engine = EventEngine()
