@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import threading
+import time
 
 import pytest
 from hypothesis import settings
@@ -139,6 +140,58 @@ def test_a_stop_ends_while_others_never_stop_putting(engine):
     assert engine.stop(PATIENCE) == 0
     assert len(seen) >= delivered
     assert by_producer(seen) == {"endless": list(range(len(seen)))}
+
+
+def test_a_stop_ends_though_each_event_delivered_makes_another_thread_put_one(engine):
+    delivered, handled, put = [], threading.Semaphore(0), threading.Semaphore(0)
+    busy = threading.Event()
+
+    def handler(event):
+        delivered.append(event.data)
+        if len(delivered) == 100:
+            busy.set()
+        handled.release()
+        assert put.acquire(timeout=PATIENCE)
+
+    def outside():
+        while handled.acquire(timeout=PATIENCE) and (number := len(delivered)):
+            engine.put(Event("a", number))
+            put.release()
+
+    engine.register("a", handler)
+    engine.put(Event("a", 0))
+    engine.start()
+    threading.Thread(target=outside, daemon=True).start()
+    assert busy.wait(PATIENCE)
+    begun = time.monotonic()
+    left = engine.stop(30)
+
+    assert time.monotonic() - begun < 30  # it ended; its time did not run out
+    assert left == 1
+    assert delivered == list(range(len(delivered)))
+    delivered.clear()
+    handled.release()
+
+
+@pytest.mark.parametrize("bell", ["_EventfdBell", "_LockBell"])
+def test_no_wake_up_is_missed(bell, monkeypatch):
+    """Each event is put as the last one's handler ends, when the dispatcher lies down; no timer wakes it."""
+    monkeypatch.setattr(engine_module, "_make_bell", getattr(engine_module, bell))
+    engine, turn, chance = EventEngine(3600), threading.Semaphore(0), random.Random(5)
+
+    def handler(event):
+        turn.release()
+        for _ in range(event.data):  # let the other thread come at any moment of what follows
+            pass
+
+    engine.register("a", handler)
+    engine.start()
+
+    for number in range(10_000):
+        engine.put(Event("a", chance.randrange(1500)))
+        assert turn.acquire(timeout=PATIENCE), f"event {number} was slept through"
+
+    assert engine.stop(PATIENCE) == 0
 
 
 def test_exceptions_everywhere_lose_nothing(engine):

@@ -17,7 +17,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 LIVES = (3.0, 20.0)
 """Seconds a client stays."""
 DEAF = 3.0

@@ -29,7 +29,7 @@ from orderwire.store import outbox, retention
 from soak.market import AHEAD, DayClock, Market, MarketAdapter, tick
 from soak.vitals import Vitals, held, tidy
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 WATCH_EVERY = 1.0
 PLACED_A_DAY = 10
 TIDY_EVERY = 4

@@ -12,7 +12,7 @@ from soak.course import Course, Finding, Plan, judge, run
 SMALL = Plan(days=12, events=6_000, ticks=120, clients=2, limit=2_000)
 """Twelve virtual days in seconds: memory that still warms up is told from a leak of a few kilobytes only."""
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def failing(findings: list[Finding]) -> dict[str, str]:
