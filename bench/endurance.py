@@ -125,6 +125,7 @@ def write(run: Course, findings: list[Finding], options: argparse.Namespace) -> 
                     "events",
                     "bytes",
                     "held",
+                    "pages",
                     "files",
                     "threads",
                     "tasks",

@@ -42,6 +42,9 @@ REAL_MEMORY = 8.0
 REAL_MEMORY_AN_ORDER = 8 / 1024
 """MiB by which memory may rise in a real run: a little, and for each order that the day holds (it keeps them all)."""
 
+PAGES = 70
+"""MiB that SQLite may hold."""
+
 PAGE_CACHE = 32.0
 """MiB of its database that SQLite keeps in memory: until there is as much of it, memory rises with the database."""
 
@@ -86,7 +89,11 @@ class Course:
 
     def judged(self) -> list[dict[str, Any]]:
         """Return the looks that count: the nights, or a real run's tidy moments, without the warm-up's quarter."""
-        some = [look for look in self.looks if look["kind"] == ("night" if self.plan.days else "tidy")]
+        some = [
+            look | {"own": look["held"] and look["held"] - look["pages"]}
+            for look in self.looks
+            if look["kind"] == ("night" if self.plan.days else "tidy")
+        ]
         return some[max(len(some) // 4, 1) :]
 
 
@@ -320,7 +327,7 @@ def judge(course: Course) -> list[Finding]:
     """Say of everything that had to hold whether it did."""
     plan = course.plan
     memory = _an_event if plan.days else _over_time
-    findings = [memory(course, "memory", of="bytes"), memory(course, "allocated", of="held")]
+    findings = [memory(course, "memory", of="bytes"), memory(course, "allocated", of="own"), _pages(course)]
     findings += [_flat(course, name) for name in SLACK]
     clients = course.clients
     faults = {name: clients.get(name, 0) for name in ("gaps", "wrong", "late")}
@@ -380,6 +387,14 @@ def _over_time(course: Course, name: str, *, of: str) -> Finding:
     allowed = REAL_MEMORY + REAL_MEMORY_AN_ORDER * course.placed + pages
     says = f"{line.growth:+.1f} MiB in {line.span / 60:.1f} minutes from {line.start:.0f} MiB, {allowed:.1f} allowed"
     return Finding(name=name, says=says, holds=not line.rises(by=allowed), line=line)
+
+
+def _pages(course: Course) -> Finding:
+    """SQLite's caches have limits of their own: 32 MiB for who writes, 2 for each who reads, of whom there may be 16."""
+    most = max(look["pages"] for look in course.judged()) / 2**20
+    return Finding(
+        name="pages", says=f"{most:.0f} MiB in SQLite at most, {PAGES} allowed", holds=most <= PAGES
+    )
 
 
 def _flat(course: Course, name: str) -> Finding:

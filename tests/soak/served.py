@@ -27,7 +27,7 @@ from orderwire.core.orders import AccountId, OrderId, OrderRequest, session_date
 from orderwire.service import Service, serve
 from orderwire.store import outbox, retention
 from soak.market import AHEAD, DayClock, Market, MarketAdapter, tick
-from soak.vitals import Vitals, held, tidy
+from soak.vitals import Vitals, held, pages, tidy
 
 PATIENCE = 180.0
 WATCH_EVERY = 1.0
@@ -118,7 +118,7 @@ class Watched(Service):
             self.note("watch")
             if number % TIDY_EVERY == 0 and not self.orders.days:
                 tidy()
-                self.note("tidy", held=held())
+                self.note("tidy", held=held(), pages=pages())
 
 
 class Traded(Watched):
@@ -171,7 +171,7 @@ class Traded(Watched):
         gone = retention.forget(self.records.database, before=session_date(self.clock.now()))
         tidy()
         self.note(
-            "night", day=day, held=held(), wrong=wrong[:5], stayed=stayed, forgotten=sum(gone.values()),
+            "night", day=day, held=held(), pages=pages(), wrong=wrong[:5], stayed=stayed, forgotten=sum(gone.values()),
             said=self.market.said, cuts=self.market.cuts,
             reconnects=sum(status.reconnects for status in self.fleet.statuses()),
         )  # fmt: skip

@@ -55,7 +55,14 @@ def course_of(days: int, **grows: Any) -> Course:
         looks.append(
             look
             | facts
-            | {"bytes": look["memory"] * 2**20, "held": 1e8, "disk": 1e8, "dead_lettered": 0, "stayed": 0}
+            | {
+                "bytes": look["memory"] * 2**20,
+                "held": 1e8,
+                "pages": 1e6,
+                "disk": 1e8,
+                "dead_lettered": 0,
+                "stayed": 0,
+            }
         )
     plan = Plan(days=days, events=39_000, ticks=780)
     return Course(plan=plan, looks=looks, clients={"order_update": 1, "connected": 1})
@@ -94,6 +101,7 @@ def test_a_client_that_was_told_wrong_fails(fault):
         (lambda course: course.last.update(events=1), "volume"),
         (lambda course: course.last.update(ticks=1), "volume"),
         (lambda course: course.looks[3].update(stayed=1), "leaving"),
+        (lambda course: course.last.update(pages=1e9), "pages"),
     ],
 )
 def test_what_else_went_wrong_fails(spoil, name):
