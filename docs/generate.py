@@ -9,8 +9,11 @@ from typing import Protocol
 from orderwire.brokers.xts import messages as xts
 from orderwire.brokers.zerodha import messages as kite
 from orderwire.config import Settings, variable
+from orderwire.core.alerts import RULES, Rule
 from orderwire.core.lifecycle import ENDINGS, OPENALGO_STATUS, TRANSITIONS
 from orderwire.core.orders import OrderStatus, Overlay
+from orderwire.core.promrules import duration, measure, rules_file
+from orderwire.monitoring.metrics import CATALOGUE
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 
@@ -159,7 +162,72 @@ def _ranks(words: Mapping[str, _Word]) -> str:
     return _table("the broker's word | rank | state | overlay", rows)
 
 
-PAGES = {REFERENCE / "settings.md": settings_page, REFERENCE / "order-states.md": order_states_page}
+# --- metrics and alerts -----------------------------------------------------------------------------------
+
+_METRICS = """\
+# Metrics and alerts
+
+What Prometheus reads at `/metrics`: on the port `ORDERWIRE_METRICS_PORT` without a login, on the web port with an
+operator's API key (`Authorization: Bearer …`). Names and labels are stable. Durations are seconds; histograms have a
+bucket for each power of two from 1 µs to 32 s. Accounts and orders are never labels: their page, `/status.json` and
+`orderwire status` tell of them. Generated from `monitoring/metrics.py` and `core/alerts.py` by `docs/generate.py`.
+"""
+
+_ALERTS = """\
+## Alerts
+
+One table, evaluated by the service itself and written out for Prometheus (`ops/prometheus/orderwire.rules.yml`, or with
+limits of your own `orderwire alerts rules`). An alert is raised when its measure has been beyond its limit for *holds*,
+and cleared when it has not been for *keeps*. `ORDERWIRE_ALERT_LIMITS=QueueBacklog=2000,SlowProcessing=0.2` sets other
+limits. What to do: [the runbook](../runbook.md).
+"""
+
+
+def metrics_page() -> str:
+    """Return the page of metrics and alerts, as Markdown."""
+    rows = [
+        f"| `{m.name}` | {m.kind} | {', '.join(f'`{label}`' for label in m.labels)} | {m.help} |"
+        for m in CATALOGUE
+    ]
+    return "\n".join(
+        [
+            _METRICS,
+            _table("metric | kind | labels | meaning", rows),
+            "Besides these, `process_*` of the Prometheus client: memory, CPU, open files, start time.\n",
+            _ALERTS,
+            _table(
+                "alert | how grave | measure | limit | holds | keeps | looked at",
+                [_alert_row(r) for r in RULES],
+            ),
+        ]
+    )
+
+
+def _alert_row(rule: Rule) -> str:
+    sign = "below" if rule.below else "above"
+    where = (
+        "by Prometheus alone"
+        if rule.outside
+        else {
+            "always": "always",
+            "market": "in market hours",
+            "morning": "from 30 min before a market opens",
+        }[rule.hours]
+    )
+    return (
+        f"| [{rule.name}](../runbook.md#{rule.name.lower()}) | {rule.severity} | `{measure(rule)}` | "
+        f"{sign} {rule.limit:g} {rule.unit} | {duration(rule.hold)} | {duration(rule.keep)} | {where} |"
+    )
+
+
+OPS = REFERENCE.parent.parent / "ops"
+
+PAGES = {
+    REFERENCE / "settings.md": settings_page,
+    REFERENCE / "order-states.md": order_states_page,
+    REFERENCE / "metrics.md": metrics_page,
+    OPS / "prometheus" / "orderwire.rules.yml": rules_file,
+}
 
 
 def main() -> None:

@@ -58,6 +58,13 @@ NEEDS: dict[str, tuple[Callable[[], Path | None], str]] = {
     "chromium": (find_chromium, "Chromium (Debian: apt-get install chromium)"),
     "npm": (find_program("npm"), "Node.js with npm (>= 20)"),
     "peers": (find_peers, "the environment of the brokers' own client libraries (make peers)"),
+    "alertmanager": (
+        find_program("prometheus-alertmanager"),
+        "Alertmanager (Debian: apt-get install prometheus-alertmanager)",
+    ),
+    "amtool": (find_program("amtool"), "amtool (Debian: apt-get install prometheus-alertmanager)"),
+    "prometheus": (find_program("prometheus"), "Prometheus (Debian: apt-get install prometheus)"),
+    "systemd-analyze": (find_program("systemd-analyze"), "systemd-analyze (Debian: apt-get install systemd)"),
     "promtool": (find_program("promtool"), "promtool (Debian: apt-get install prometheus)"),
     "vnpy": (find_vnpy, "the environment of vn.py (make vnpy)"),
     "samples": (find_samples, "third-party samples: set ORDERWIRE_SAMPLES to their folder"),

@@ -13,7 +13,7 @@ import httpx2
 import typer
 from rich.table import Table
 
-from orderwire import keeping, service
+from orderwire import duty, keeping, service
 from orderwire.brokers.checklist import Finding
 from orderwire.brokers.registry import load_brokers
 from orderwire.config import Settings
@@ -31,6 +31,8 @@ keys_app = typer.Typer(help="Keys for programs.", no_args_is_help=True)
 app.add_typer(users_app, name="users")
 app.add_typer(accounts_app, name="accounts")
 app.add_typer(keys_app, name="apikeys")
+app.add_typer(duty.alerts_app, name="alerts")
+app.command()(duty.status)
 
 PortOption = Annotated[int | None, typer.Option("--port", help="Port of the web server (ORDERWIRE_PORT).")]
 HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on (ORDERWIRE_HOST).")]

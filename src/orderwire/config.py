@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from orderwire.errors import ConfigurationError
@@ -84,12 +84,50 @@ class Settings(BaseSettings):
         description="Poll and reconnect as in market hours whatever the clock says (simulators).",
     )
 
-    @field_validator("allowed_origins", mode="before")
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port on which Prometheus and probes are answered without a login, on the same host; 0: none.",
+    )
+    alert_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        repr=False,
+        description="Apprise addresses the operator is told of alerts at, separated by commas.",
+    )
+    alert_webhook: str = Field(default="", description="URL that alerts are posted to, signed.")
+    alert_webhook_secret: SecretStr = Field(
+        default=SecretStr(""), description="Secret of the signature (Standard Webhooks, HMAC-SHA256)."
+    )
+    alert_limits: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Other limits for alerts, e.g. QueueBacklog=2000,SlowProcessing=0.2; see docs/runbook.md.",
+    )
+    alert_pace: float = Field(
+        default=1.0, gt=0, description="Stretches every duration of the alerts; below 1 for drills."
+    )
+
+    @field_validator("allowed_origins", "alert_urls", "alert_limits", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("alert_limits")
+    @classmethod
+    def _numbers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            name, _, limit = text.partition("=")
+            if not name or not limit.replace(".", "", 1).isdigit():
+                raise ValueError(f"{text!r} is not Name=number")
+        return value
+
+    @model_validator(mode="after")
+    def _signed(self) -> Settings:
+        if self.alert_webhook and not self.alert_webhook_secret.get_secret_value():
+            raise ValueError("ORDERWIRE_ALERT_WEBHOOK needs ORDERWIRE_ALERT_WEBHOOK_SECRET")
+        return self
 
     @field_validator("log_level")
     @classmethod
@@ -124,7 +162,9 @@ def load(**overrides: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        lines = [f"{variable(str(e['loc'][0]))}: {e['msg']}" for e in error.errors()]
+        lines = [
+            ": ".join([*(variable(str(name)) for name in e["loc"][:1]), e["msg"]]) for e in error.errors()
+        ]
         raise ConfigurationError("; ".join(lines)) from error
 
 

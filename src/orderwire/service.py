@@ -8,7 +8,8 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from orderwire.errors import ConfigurationError
 from orderwire.feeds.desk import Desk
 from orderwire.feeds.fleet import FeedAccount, Fleet, FleetTools
 from orderwire.feeds.loop import FeedLoop
+from orderwire.monitoring.metrics import Sources, disk_of
+from orderwire.monitoring.station import Station
 from orderwire.store import instruments as stored
 from orderwire.store import sealing
 from orderwire.store.accounts import Account, Accounts, Login
@@ -38,12 +41,16 @@ from orderwire.store.retention import Housekeeper
 from orderwire.store.users import Users
 from orderwire.web import operations
 from orderwire.web.app import Services, Web, create_app
+from orderwire.web.monitor import Monitor
 from orderwire.web.operations import Office
 
 _log = structlog.get_logger(__name__)
 
 KEY_FILE = "sealing-key.json"
 CONTROL_SOCKET = "control.sock"
+
+MARKET_NEAR = timedelta(minutes=30)
+"""How long before a market opens the operator is told what would matter then."""
 
 SWITCH_INTERVAL = 0.0005
 """Seconds a thread may hold the interpreter while another waits: an update must not wait 5 ms for a page."""
@@ -213,6 +220,15 @@ class Service:
         self.app = create_app(self._services())
         web: Web = self.app.extensions["orderwire"]
         self.realtime = web.realtime
+        self.station = Station(self._sources(web), settings=settings)
+        self.station.attach(self.engine)
+        Monitor(
+            station=self.station,
+            database=self.records.database,
+            accounts=self.records.accounts,
+            users=self.records.users,
+            metrics_port=settings.metrics_port,
+        ).attach(self.app)
         routes = operations.blueprint(self._office)
         self.app.extensions["csrf"].exempt(routes)
         self.app.register_blueprint(routes)
@@ -225,6 +241,23 @@ class Service:
             fleet=self.fleet,
             desk=self.desk,
             book=self.book,
+            station=self.station,
+        )
+
+    def _sources(self, web: Web) -> Sources:
+        folder = self.settings.data_dir
+        return Sources(
+            engine=self.engine,
+            database=self.records.database,
+            book=self.book,
+            fleet=self.fleet.health,
+            web=web.health,
+            market_open=self._market_open,
+            market_near=lambda: self._market_open(before=MARKET_NEAR),
+            disk=lambda: disk_of(folder),
+            clock=self.clock,
+            brokers=tuple(self.records.brokers.classes),
+            version=version("orderwire"),
         )
 
     def _services(self) -> Services:
@@ -249,6 +282,7 @@ class Service:
         Housekeeper(self.records.database, keep_days=self.settings.keep_days).attach(self.engine)
         self.engine.start()
         self.loop.start()
+        self.loop.submit(self.station.watchdog.guard())
         self.fleet.start()
         _log.info("started", accounts=len(self.fleet.statuses()), url=self.settings.url)
 
@@ -274,8 +308,9 @@ class Service:
         _log.error("not kept", account=account, reason=reason)
         self.fleet.refresh(account)
 
-    def _market_open(self) -> bool:
-        return self.settings.market_always_open or in_market_hours(self.clock.now())
+    def _market_open(self, *, before: timedelta = timedelta(0)) -> bool:
+        now = self.clock.now()
+        return self.settings.market_always_open or in_market_hours(now) or in_market_hours(now + before)
 
 
 def control_socket(settings: Settings) -> Path:
@@ -283,18 +318,19 @@ def control_socket(settings: Settings) -> Path:
     return settings.data_dir / CONTROL_SOCKET
 
 
-def open_listener(settings: Settings) -> socket.socket:
-    """Bind the web port now, so that a taken one is one clear line. Raises ConfigurationError."""
+def open_listener(settings: Settings, *, port: int | None = None, option: str = "--port") -> socket.socket:
+    """Bind the web port (or another) now, so that a taken one is one clear line. Raises ConfigurationError."""
+    port = settings.port if port is None else port
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((settings.host, port))
     except OSError as error:
         listener.close()
         raise ConfigurationError(
-            f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}. "
-            "Stop what uses it, or choose another with --port."
+            f"Cannot listen on {settings.host}:{port}: {error.strerror}. "
+            f"Stop what uses it, or choose another with {option}."
         ) from error
     listener.listen(1024)
     listener.set_inheritable(True)
@@ -328,7 +364,9 @@ def serve(settings: Settings, *, build: Callable[[Settings], Service] = Service)
     from gunicorn.workers.gthread import ThreadWorker  # noqa: PLC0415 - see above
 
     open_records(settings).database.close()
-    listeners = (open_listener(settings), open_control_listener(settings))
+    listeners = [open_listener(settings), open_control_listener(settings)]
+    if settings.metrics_port:
+        listeners.append(open_listener(settings, port=settings.metrics_port, option="ORDERWIRE_METRICS_PORT"))
     held: list[Service] = []
 
     def stop(_server: object, _worker: object) -> None:
@@ -361,7 +399,7 @@ def serve(settings: Settings, *, build: Callable[[Settings], Service] = Service)
     Application().run()
 
 
-def _gunicorn_settings(settings: Settings, listeners: tuple[socket.socket, ...]) -> dict[str, Any]:
+def _gunicorn_settings(settings: Settings, listeners: list[socket.socket]) -> dict[str, Any]:
     return {
         "bind": [f"fd://{listener.fileno()}" for listener in listeners],
         "workers": 1,

@@ -29,6 +29,7 @@ def test_partial_indexes_are_made(database):
         "ix_submissions_open": "submissions",
         "ix_inbox_unsettled": "inbox",
         "ix_notifications_waiting": "notifications",
+        "ix_alerts_open": "alerts",
     }
 
     with database.read() as connection:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from msgspec import Struct, field
 
+from orderwire.core.latency import HistogramSnapshot
 from orderwire.core.orders import AccountId
 from orderwire.core.recovery import Freshness
 
@@ -61,3 +62,17 @@ class FleetHealth(Struct, frozen=True, kw_only=True):
     """Calls refused by the broker with 429, by broker."""
     unanswered: Mapping[str, int] = field(default_factory=dict)
     """Calls that brought no answer, by broker."""
+
+
+class WebHealth(Struct, frozen=True, kw_only=True):
+    """What the web counted."""
+
+    clients: int = 0
+    waiting: int = 0
+    """Changes that wait for the client that is farthest behind."""
+    faults: int = 0
+    """Errors that got as far as the airlock."""
+    paints: Mapping[str, HistogramSnapshot] = field(default_factory=dict)
+    """Durations until a change is on a screen, by stage."""
+    postbacks: Mapping[str, int] = field(default_factory=dict)
+    """What became of postbacks, by word."""

@@ -46,6 +46,15 @@ class Stamps(Struct, frozen=True, kw_only=True, gc=False):
         return {name: stamp - before for (_, before), (name, stamp) in pairwise(reached)}
 
 
+def trace(account: str, received_ns: int) -> str:
+    """Return the name under which the logs follow an update from the broker's bytes to the screen.
+
+    It is made of what every stage knows anyway, so nothing has to be carried along: the account and the moment its
+    bytes were read. What one read brought has one name; the order id tells it apart.
+    """
+    return f"{account}-{received_ns:x}" if received_ns else ""
+
+
 _LOWEST = -30
 _HIGHEST = 10
 _BUCKETS = (_HIGHEST - _LOWEST) * 4

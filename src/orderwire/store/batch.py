@@ -105,7 +105,8 @@ class Batch:
         self.verifies: list[tuple[AccountId, OrderId, str]] = []
         self.notices: list[Event] = []
         self.answers: list[tuple[Future[OrderChange], OrderChange | int]] = []
-        self.tallies: Counter[str] = Counter()
+        self.tallies: Counter[tuple[str, str]] = Counter()
+        """By broker and what."""
         self._orders: dict[_Key, Held] = {}
         self._order_rows: dict[tuple[AccountId, date, OrderId], Held] = {}
         self._lines: dict[tuple[AccountId, str], Line] = {}
@@ -154,9 +155,12 @@ class Batch:
 
     def _bury(self, given: Input, reason: str) -> None:
         """Keep something that cannot be taken in as a dead letter, and say so."""
-        self.tallies["dead letters"] += 1
-        self._letters.append(letter(given, reason, at_ns=self._around.clock.time_ns()))
+        self._bury_row(given, reason)
         self._alert("dead letter", given, reason)
+
+    def _bury_row(self, given: Input, reason: str) -> None:
+        self.tallies[getattr(given.value, "broker", ""), "dead letters"] += 1
+        self._letters.append(letter(given, reason, at_ns=self._around.clock.time_ns()))
 
     # --- orders ---------------------------------------------------------------------------------------
 
@@ -172,7 +176,7 @@ class Batch:
             quantity_seen=line.submission.request.quantity if line else 0,
             broker_now=self._around.broker_now(update.account),
         )
-        self._tally(outcome)
+        self._tally(update, outcome)
         if outcome.refused:
             self._refuse(update, outcome.refused, given)
         elif outcome.held:
@@ -180,11 +184,13 @@ class Batch:
         elif outcome.state is not None:
             self._apply(update, held, outcome, line, given, book_day=given_update.trading_date)
 
-    def _tally(self, outcome: Outcome) -> None:
-        self.tallies["observations"] += 1
+    def _tally(self, update: OrderUpdate, outcome: Outcome) -> None:
+        self.tallies[update.broker, "observations"] += 1
+        if update.status is OrderStatus.UNKNOWN:
+            self.tallies[update.broker, "unknown status"] += 1
         for name in ("refused", "held", "surprising", "tie", "conflict"):
             if getattr(outcome, name):
-                self.tallies[name] += 1
+                self.tallies[update.broker, name] += 1
 
     def _dated(self, update: OrderUpdate) -> tuple[OrderUpdate, Held | None]:
         """Find the order and give the observation the session day that the order was first seen on."""
@@ -227,7 +233,7 @@ class Batch:
         )
         self._stage(_carried(now, held, digest, rival, written=written, moved=moved), written=written)
         if known:
-            self.tallies["duplicates"] += 1
+            self.tallies[update.broker, "duplicates"] += 1
         else:
             verdict = Verdict.APPLIED if written else Verdict.SAME
             self._keep(update, digest, text, verdict, note=outcome.flag, settled=True)
@@ -243,7 +249,7 @@ class Batch:
 
     def _corrected(self, state: OrderState, update: OrderUpdate, given: Input) -> None:
         deed = {"account": update.account, "order": update.order_id, "revision": str(state.revision)}
-        self.tallies["corrections"] += 1
+        self.tallies[update.broker, "corrections"] += 1
         self._deeds.append({"what": "order corrected by two reads of the broker's book", **deed})
         self._alert("corrected", given, "The broker's book contradicted what we held, twice.")
 
@@ -253,14 +259,14 @@ class Batch:
         if not self._is_news(update.account, digest):
             return
         self._keep(update, digest, text, Verdict.REFUSED, note=reason, settled=True)
-        self._letters.append(letter(given, reason, at_ns=self._around.clock.time_ns()))
+        self._bury_row(given, reason)
         self._alert("refused", given, reason)
 
     def _take_unreadable(self, said: Unreadable, given: Input) -> None:
         """Keep what could not be read for the operator: once, however often the broker repeats it."""
-        self.tallies["unreadable"] += 1
+        self.tallies[said.broker, "unreadable"] += 1
         if self._is_news(said.account, inbox.digest(said.reason.encode() + b"\n" + said.raw)):
-            self._letters.append(letter(given, said.reason, at_ns=self._around.clock.time_ns()))
+            self._bury_row(given, said.reason)
             self._alert("unreadable", given, said.reason)
 
     def _is_news(self, account: AccountId, digest: int) -> bool:
@@ -284,7 +290,7 @@ class Batch:
 
     def _hint(self, update: OrderUpdate, reason: str) -> None:
         """Show the order as being checked and have the book read; nothing of what was claimed is shown."""
-        self.tallies["hints"] += 1
+        self.tallies[update.broker, "hints"] += 1
         hints = self._around.memory.shelf(update.account).hints
         received = update.received_ns or self._around.clock.time_ns()
         hints[update.order_id] = max(received, hints.get(update.order_id, 0))
@@ -555,7 +561,13 @@ class Batch:
             self.answers.append((given.future, unchanged))
 
     def _alert(self, kind: str, given: Input, text: str) -> None:
-        alert = Notice(kind=kind, account=given.account, order_id=given.order_id, text=text)
+        alert = Notice(
+            kind=kind,
+            account=given.account,
+            order_id=given.order_id,
+            broker=getattr(given.value, "broker", ""),
+            text=text,
+        )
         self.notices.append(Event(EventType.ALERT, alert))
 
     # --- writing --------------------------------------------------------------------------------------

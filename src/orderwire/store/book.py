@@ -80,9 +80,10 @@ class OrderBook:
         self._batch = Batch(self._around)
         self._waiting: list[Input] = []
         self._engine: EventEngine | None = None
-        self._tallies: Counter[str] = Counter()
+        self._tallies: Counter[tuple[str, str]] = Counter()
         self._pause = 0.0
         self._not_before = 0.0
+        self._blocked_since: float | None = None
         self._day = self._memory.today()
         self.on_verify: Callable[[AccountId, OrderId, str], None] = _nobody_verifies
         """Told that an order should be read from the broker, and why; in the dispatcher's thread, may not block."""
@@ -155,9 +156,22 @@ class OrderBook:
         """Return how many observations came so far, and how many of them were odd in which way. Any thread.
 
         Names: observations, duplicates, refused, held, surprising, tie, conflict, corrections, hints, unreadable,
-        dead letters.
+        dead letters, unknown status.
         """
-        return dict(self._tallies)
+        total: Counter[str] = Counter()
+        for (_, name), count in self._tallies.copy().items():
+            total[name] += count
+        return dict(total)
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Return the tallies by broker and name. Any thread."""
+        return dict(self._tallies.copy())
+
+    @property
+    def blocked_seconds(self) -> float:
+        """How long the database has taken no writes; 0 while it does. Any thread."""
+        since = self._blocked_since
+        return self._clock.monotonic() - since if since is not None else 0.0
 
     # --- submitting: any thread -----------------------------------------------------------------------
 
@@ -288,6 +302,8 @@ class OrderBook:
         """Keep everything staged and try again after a pause."""
         self._batch = batch
         first = not self._pause
+        if first:
+            self._blocked_since = self._clock.monotonic()
         self._pause = min(self._pause * 2 or FIRST_PAUSE, LONGEST_PAUSE)
         self._not_before = self._clock.monotonic() + self._pause
         _log.warning("commit postponed", waiting=len(batch.inputs), error=str(error))
@@ -297,6 +313,7 @@ class OrderBook:
         if not self._pause:
             return []
         self._pause = 0.0
+        self._blocked_since = None
         return [_alert("released", "The database takes writes again.")]
 
     def _salvage(self, batch: Batch, error: Exception) -> list[Event]:

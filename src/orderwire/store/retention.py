@@ -137,6 +137,7 @@ def _old_rows(before: date) -> list[tuple[Table, ColumnElement[bool]]]:
         (schema.positions, schema.positions.c.trading_date < day),
         (inbox, (inbox.c.trading_date < day) & inbox.c.settled_ns.is_not(None)),
         (schema.dead_letters, schema.dead_letters.c.at_ns < at_ns),
+        (schema.alerts, schema.alerts.c.cleared_ns < at_ns),
         (told, (told.c.queued_ns < at_ns) & (told.c.state != "WAITING")),
     ]
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest migration; `Database.migrate` skips Alembic when the database is at it."""
 
 metadata = MetaData(
@@ -381,3 +381,38 @@ pilot_minutes = Table(
     _text("tally"),
 )
 """What each minute told of one broker's accounts, on real-time updates or not."""
+
+# --- what somebody should look at ----------------------------------------------------------------------
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", _NUMBER, primary_key=True),
+    _text("rule"),
+    _text("severity"),
+    _text("broker"),
+    _text("account"),
+    _text("text"),
+    _ns("raised_ns"),
+    _ns("cleared_ns", nullable=True),
+    _text("told"),
+)
+"""Alerts that were raised, and notices; `told` says by which channels, or why not."""
+
+Index(
+    "ix_alerts_open",
+    alerts.c.rule,
+    alerts.c.broker,
+    sqlite_where=alerts.c.cleared_ns.is_(None),
+    postgresql_where=alerts.c.cleared_ns.is_(None),
+)
+
+alert_silences = Table(
+    "alert_silences",
+    metadata,
+    _text("rule", primary_key=True),
+    _text("broker", primary_key=True),
+    _ns("until_ns"),
+    _text("who"),
+    _text("reason"),
+)

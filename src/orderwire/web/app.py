@@ -30,6 +30,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from orderwire.brokers.registry import BrokerRegistry
 from orderwire.clock import Clock
 from orderwire.config import Settings
+from orderwire.core.health import WebHealth
 from orderwire.core.lifecycle import OrderChange
 from orderwire.core.orders import AccountId
 from orderwire.engine import EventEngine
@@ -59,6 +60,7 @@ from orderwire.web.api import Api, ApiTools
 from orderwire.web.assets import Assets, load_assets
 from orderwire.web.auth import Doors, send_to_login, session_id, wants_json
 from orderwire.web.mine import ids, my_accounts
+from orderwire.web.monitor import PROBES
 from orderwire.web.navigation import links
 from orderwire.web.outbox import Cursor
 from orderwire.web.pages import Pages
@@ -164,6 +166,16 @@ class Web:
     paints: PaintTimes
     """How long changes take to the screen, stage by stage."""
     postbacks: PostbackCounts
+
+    def health(self) -> WebHealth:
+        """Say what was counted. Any thread."""
+        return WebHealth(
+            clients=len(self.realtime.audience),
+            waiting=self.realtime.behind(),
+            faults=sum(self.faults.counts.copy().values()),
+            paints=self.paints.snapshot(),
+            postbacks=self.postbacks.counts.copy(),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +293,7 @@ def _configure(app: Flask, services: Services) -> None:
 def _redirect_to_https() -> ResponseReturnValue | None:
     """Send browsers that came by plain HTTP to where cookies are safe; local programs have no address or no cookie."""
     forwarded = request.headers.get("X-Forwarded-Proto", "") == "https"
-    if request.is_secure or forwarded or not request.remote_addr or request.endpoint == "healthz":
+    if request.is_secure or forwarded or not request.remote_addr or request.endpoint in PROBES:
         return None
     return redirect(request.url.replace("http://", "https://", 1), 308)
 

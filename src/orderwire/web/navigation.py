@@ -33,6 +33,7 @@ class Link:
 LINKS: Final = (
     Link(path="/", label="Orders", icon="book"),
     Link(path="/accounts", label="Accounts", icon="link"),
+    Link(path="/operator", label="Operator", icon="pulse", role=Role.OPERATOR),
 )
 
 

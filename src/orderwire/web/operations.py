@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,13 @@ from flask import Blueprint, Response, abort, request
 from msgspec import Struct, field
 
 from orderwire.brokers.registry import BrokerRegistry
+from orderwire.core.alerts import Silence
 from orderwire.core.orders import AccountId, ModifyRequest, OrderId, OrderRequest
 from orderwire.errors import ConfigurationError, InvalidRequestError, NotFoundError, OrderwireError
 from orderwire.feeds.desk import Desk
 from orderwire.feeds.fleet import Fleet
+from orderwire.monitoring.station import Station
+from orderwire.store import alerts as kept_alerts
 from orderwire.store.accounts import Account, Accounts
 from orderwire.store.book import OrderBook
 from orderwire.store.users import Role, Scope, Users
@@ -34,12 +37,19 @@ class Office:
     fleet: Fleet | None = None
     desk: Desk | None = None
     book: OrderBook | None = None
+    station: Station | None = None
 
     def running_fleet(self) -> Fleet:
         """Return the fleet. Raises ConfigurationError when the service does not run."""
         if self.fleet is None:
             raise ConfigurationError("The service does not run; start it with `orderwire serve`.")
         return self.fleet
+
+    def running_station(self) -> Station:
+        """Return what watches the service. Raises ConfigurationError when it does not run."""
+        if self.station is None:
+            raise ConfigurationError("The service does not run; start it with `orderwire serve`.")
+        return self.station
 
     def running_desk(self) -> Desk:
         """Return the desk. Raises ConfigurationError when the service does not run."""
@@ -257,6 +267,46 @@ class CancelOrder(_Command):
         return {"order_id": office.running_desk().cancel(AccountId(self.account), OrderId(self.order_id))}
 
 
+class Status(_Command):
+    """Say how the service is doing."""
+
+    def perform(self, office: Office) -> Any:
+        return office.running_station().status()
+
+
+class ListAlerts(_Command):
+    """List the newest alerts and notices, and the silences in force."""
+
+    most: int = 20
+
+    def perform(self, office: Office) -> Any:
+        database = office.running_station().sources.database
+        return {
+            "alerts": [asdict(entry) for entry in kept_alerts.history(database, most=self.most)],
+            "silences": kept_alerts.silences(database),
+        }
+
+
+class SilenceAlert(_Command):
+    """Keep people from being told of an alert for a while; `hours` 0 ends the silence."""
+
+    alert: str
+    broker: str = ""
+    hours: float = 1.0
+    reason: str = ""
+
+    def perform(self, office: Office) -> Any:
+        database = office.running_station().sources.database
+        if self.hours <= 0:
+            return kept_alerts.unsilence(database, self.alert, broker=self.broker, by=self.by)
+        until_ns = database.clock.time_ns() + int(self.hours * 3600e9)
+        kept_alerts.silence(
+            database,
+            Silence(rule=self.alert, broker=self.broker, until_ns=until_ns, by=self.by, reason=self.reason),
+        )
+        return True
+
+
 COMMANDS: Mapping[str, type[Any]] = {
     "users.add": AddUser,
     "users.list": ListUsers,
@@ -271,6 +321,9 @@ COMMANDS: Mapping[str, type[Any]] = {
     "accounts.erase": EraseAccount,
     "accounts.login": LoginAccount,
     "accounts.check": CheckAccount,
+    "status": Status,
+    "alerts.list": ListAlerts,
+    "alerts.silence": SilenceAlert,
     "orders.place": PlaceOrder,
     "orders.modify": ModifyOrder,
     "orders.cancel": CancelOrder,

@@ -253,6 +253,10 @@ class Realtime:
             self._socketio.server.disconnect(client.sid)
         return len(doomed)
 
+    def behind(self) -> int:
+        """Return how many deliveries wait for the client that is farthest behind. Any thread."""
+        return max((len(client.outbox) for client in self.audience), default=0)
+
     def close(self) -> None:
         """Close every client's socket: the service stops."""
         for client in self.audience:

@@ -1,0 +1,77 @@
+"""Two ways to tell somebody outside: a signed HTTP POST for programs, Apprise's services for people.
+
+The POST follows Standard Webhooks (standardwebhooks.com): its headers name the message, the moment and an
+HMAC-SHA256 over both and the body, so a receiver can check who sent it, and drop what is old or came twice.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+import httpx2
+
+from orderwire.errors import OrderwireError
+
+PATIENCE = 5.0
+"""Seconds a receiver gets to answer."""
+
+_PERMANENT = frozenset({400, 401, 403, 404, 405, 410, 413, 415, 422})
+
+
+class DeliveryError(OrderwireError):
+    """The message could not be delivered."""
+
+    def __init__(self, message: str = "", *, permanent: bool = False) -> None:
+        """`permanent`: trying the same again is of no use."""
+        super().__init__(message)
+        self.permanent = permanent
+
+
+def signature(body: bytes, *, secret: str, message_id: str, at: int) -> str:
+    """Return the `webhook-signature` header's value; `at` is in seconds since the epoch."""
+    signed = f"{message_id}.{at}.".encode() + body
+    digest = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
+def post(url: str, body: bytes, *, secret: str, message_id: str, at: int, patience: float = PATIENCE) -> None:
+    """Send a signed message, once; blocks up to `patience` seconds for each of connecting and answering.
+
+    The same `message_id` for each try lets the receiver drop what it has already. Redirects are not followed.
+    Raises DeliveryError.
+    """
+    headers = {
+        "content-type": "application/json",
+        "webhook-id": message_id,
+        "webhook-timestamp": str(at),
+        "webhook-signature": signature(body, secret=secret, message_id=message_id, at=at),
+    }
+    try:
+        reply = httpx2.post(url, content=body, headers=headers, timeout=patience, trust_env=False)
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise DeliveryError(f"the webhook does not answer ({type(error).__name__})") from None
+    if not reply.is_success:
+        permanent = reply.status_code in _PERMANENT
+        raise DeliveryError(f"the webhook answered {reply.status_code}", permanent=permanent)
+
+
+def notify(addresses: Sequence[str], *, title: str, body: str, urgent: bool = False) -> None:
+    """Send a message to people at Apprise addresses, once; blocks until every service has answered.
+
+    Raises DeliveryError, also when Apprise (extra `notify`) is not installed or does not know an address.
+    """
+    try:
+        import apprise  # noqa: PLC0415 - an extra, and half a second to import
+    except ImportError:
+        raise DeliveryError(
+            "Apprise is not installed: pip install 'orderwire[notify]'", permanent=True
+        ) from None
+    people = apprise.Apprise()
+    if not all(people.add(address) for address in addresses):
+        raise DeliveryError("an Apprise address is not understood", permanent=True)
+    kind = apprise.NotifyType.FAILURE if urgent else apprise.NotifyType.WARNING
+    if not people.notify(title=title, body=body, notify_type=kind):
+        raise DeliveryError("a notification service did not take the message")
