@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from npm_peers import installed
 from orderwire.brokers.xts.socketio import Timers
 from orderwire.core.events import EventType
 from orderwire.errors import BrokerUnreachableError, SessionExpiredError
@@ -23,34 +21,14 @@ from xts_desk import DeskXts, adapter_of, listening, logged_in, profile_at
 pytestmark = [pytest.mark.needs("npm"), pytest.mark.xdist_group("socketio-peers")]
 
 HERE = Path(__file__).resolve().parent / "node"
-CACHE = Path(__file__).resolve().parents[3] / ".cache"
 CYCLES_OF_90_MINUTES = 216
 """Ping cycles of a server that pings, or is pinged, every 25 s."""
 
 
 @pytest.fixture(scope="session")
 def node_modules() -> Path:
-    """The installed peers; installed once for each state of the lock file."""
-    state = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()[:16]
-    home = CACHE / f"socketio-peers-{state}"
-    if not home.exists():
-        _install(home)
-    return home / "node_modules"
-
-
-def _install(home):
-    CACHE.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(HERE / name, folder)
-        npm = shutil.which("npm") or "npm"
-        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
-        if done.returncode:
-            pytest.skip(f"needs npm's registry to install the Socket.IO peers: {done.stderr[-300:]}")
-        if not home.exists():
-            Path(folder).rename(home)
-            Path(folder).mkdir()
+    """The installed peers."""
+    return installed(HERE, name="socketio-peers")
 
 
 class Peer:
