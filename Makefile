@@ -113,6 +113,10 @@ src/orderwire/web/static/build/.stamp: $(SOURCES) | setup
 	@$(PY) frontend/build.py
 	@touch $@
 
+.PHONY: postbacks
+postbacks: setup-dev pages ## Attack the postback endpoint of a running service (FORGED=10000, SECONDS=60 of flood)
+	@$(PY) bench/postbacks.py --forged $(or $(FORGED),10000) --seconds $(or $(SECONDS),60) $(ARGS)
+
 lock: setup-dev ## Resolve the lock files anew
 	@$(PIP) uv
 	@$(COMPILE) pyproject.toml --all-extras --group dev -o requirements/dev.lock

@@ -556,6 +556,22 @@ def test_a_hint_during_a_read_has_the_book_read_again():
     Desk().run(story)
 
 
+def test_a_read_that_comes_before_a_contradiction_is_due_does_not_answer_it_for_good():
+    async def story(desk):
+        await asyncio.sleep(2)
+        desk.feed.hint(OrderId("1"), "conflict: a postback claims otherwise")
+        began = desk.clock.time_ns()
+        await asyncio.sleep(0.3)
+        desk.feed.request_read()
+        await asyncio.sleep(30)
+        asked = [event.data.asked_ns - began for event in desk.events if event.type == EventType.BOOK_READ][
+            1:
+        ]
+        assert [round(late / 1e9, 1) for late in asked] == [0.3, 1.1]
+
+    Desk().run(story)
+
+
 def test_the_first_read_answers_what_an_earlier_process_was_hinted_and_routine_reads_say_nothing():
     async def story(desk):
         desk.held.open = 1

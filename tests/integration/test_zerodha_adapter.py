@@ -6,10 +6,12 @@ import asyncio
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 from brokers.wire import answer, wire
 from integration.zerodha_desk import SOON, Simulator, at_desk, new_terms, order
 from orderwire.brokers.adapter import PostbackRequest
+from orderwire.brokers.checklist import ask, first_day
 from orderwire.clock import SystemClock
 from orderwire.core.orders import OrderStatus, Overlay
 from orderwire.errors import (
@@ -414,3 +416,42 @@ def test_logging_out_ends_the_session(sim):
                 await seat.adapter.order_book()
 
     asyncio.run(story())
+
+
+def test_the_first_days_questions_are_answered(sim):
+    async def story():
+        async with at_desk(sim) as seat:
+            await seat.listen()
+            order_id = await seat.adapter.place_order(order())
+            await seat.status(order_id, OrderStatus.OPEN)
+            return [finding async for finding in first_day(seat.adapter, seconds=2.5)]
+
+    findings = {finding.name: finding for finding in asyncio.run(story())}
+
+    assert [finding for finding in findings.values() if not finding.ok] == []
+    assert "statuses OPEN, varieties regular" in findings["order book"].detail
+    assert findings["histories"].detail.startswith("PUT ORDER REQ RECEIVED > VALIDATION PENDING > ")
+    assert "Log in again" in findings["stale login"].detail
+    assert "Log in again" in findings["stale login at the stream"].detail
+    assert "heartbeat" in findings["events"].detail
+
+
+def test_a_status_the_table_does_not_know_is_found_on_the_first_day(sim):
+    async def story():
+        async with at_desk(sim) as seat:
+            odd = replace(await anything(seat), raw_status="SUSPENDED")
+
+            async def odd_book():
+                return [odd]
+
+            seat.adapter.order_book = odd_book
+            return await ask("order book", seat.adapter.questions()["order book"])
+
+    async def anything(seat):
+        await seat.adapter.place_order(order())
+        (row,) = await seat.adapter.order_book()
+        return row
+
+    finding = asyncio.run(story())
+
+    assert (finding.ok, "SUSPENDED" in finding.detail) == (False, True)

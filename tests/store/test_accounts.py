@@ -185,3 +185,30 @@ def test_resealing_stops_at_a_secret_that_does_not_open(accounts, database):
     with database.read() as connection:
         keys = connection.execute(text("SELECT key_id FROM sealed ORDER BY field")).scalars().all()
     assert keys == ["k1", "k9"]
+
+
+def secrets_of(accounts, *account_ids):
+    return [one["api_secret"] for one in accounts.verifying(account_ids) if "api_secret" in one]
+
+
+def test_a_secret_that_was_replaced_verifies_for_a_day(accounts, clock):
+    accounts.change("A1", credentials=KEYS | {"api_secret": "second"})
+    accounts.change("A1", credentials=KEYS | {"api_secret": "second", "user_id": "AB1234"})
+
+    assert secrets_of(accounts, "A1") == ["second", "CANARY-api-secret"]
+    assert accounts.credentials("A1")["api_secret"] == "second"
+    clock.advance(24 * 3600 + 1)
+    assert secrets_of(accounts, "A1") == ["second"]
+
+
+def test_the_secret_of_another_app_verifies_nothing(accounts):
+    accounts.change("A1", credentials={"api_key": "another", "api_secret": "its own"})
+
+    assert secrets_of(accounts, "A1") == ["its own"]
+
+
+def test_accounts_of_one_app_are_asked_together(accounts):
+    accounts.add("A2", broker="zerodha", owner="asha", credentials=KEYS | {"api_secret": "second"})
+
+    assert secrets_of(accounts, "A1", "A2") == ["CANARY-api-secret", "second"]
+    assert secrets_of(accounts, "nobody") == []

@@ -207,7 +207,7 @@ def test_a_secret_that_was_replaced_counts_for_a_day_and_one_of_another_app_does
     assert post(house, body_of(secret="rotated", filled_quantity=1)).status_code == 200
 
     change("acc", credentials={"api_key": "new key", "api_secret": "third", "user_id": ""})
-    assert house.services.accounts.former_credentials("acc") == {}
+    assert [one["api_secret"] for one in house.services.accounts.verifying(["acc"])] == ["third"]
 
 
 def test_accounts_of_one_app_may_know_different_secrets(house):

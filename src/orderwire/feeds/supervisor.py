@@ -123,8 +123,8 @@ class FeedSupervisor:
         self._logged_out.set()
         self._side_books_due = asyncio.Event()
         self._requests: list[float] = []
-        self._hinted = True
-        """The next read answers hints; the first one answers those of an earlier process."""
+        self._answer_due: float | None = 0.0
+        """Reads answer hints up to the first that begins then; the first of all answers those of an earlier process."""
         self._hint_read_at: float | None = None
         self._histories: set[OrderId] = set()
         self._delivering_since: float | None = None
@@ -215,9 +215,9 @@ class FeedSupervisor:
         """
         if reason.startswith("tie"):
             self._histories.add(order_id)
-        self._hinted = True
         now = _now()
         due = recovery.hint_due(reason, now=now, last_hint_read=self._hint_read_at)
+        self._answer_due = max(due, self._answer_due or 0.0)
         shared = bool(self._requests) and self._requests[0] <= due and not reason.startswith("conflict")
         if not shared:
             self.request_read(after=due - now)
@@ -345,15 +345,13 @@ class FeedSupervisor:
         started = self._last_try = _now()
         self.counters.reads += 1
         asked_ns = self._around.clock.time_ns()
-        hinted, self._hinted = self._hinted, False
-        if hinted:
+        answers = self._answer_due
+        if answers is not None:
             self._hint_read_at = started
-        try:
-            fills = await self.poller.read_orders()
-        except BaseException:
-            self._hinted |= hinted
-            raise
-        if hinted:
+        fills = await self.poller.read_orders()
+        if answers is not None:
+            if self._answer_due == answers <= started:
+                self._answer_due = None
             read = BookRead(account=self.account, asked_ns=asked_ns)
             self._around.publish(Event(EventType.BOOK_READ, read))
         for order_id in sorted(self._histories):

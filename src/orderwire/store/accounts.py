@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -198,17 +198,30 @@ class Accounts:
             _must_find(connection, account_id)
             return self._open(connection, account_id, _CREDENTIAL)
 
-    def former_credentials(self, account_id: str) -> dict[str, str]:
-        """Return the values that the app's present ones replaced not long ago, for what verifies with either.
+    def verifying(self, account_ids: Sequence[str]) -> list[dict[str, str]]:
+        """Return what callbacks of these accounts' app may be signed with: their credentials, then former ones.
 
-        Raises NotFoundError, SealError.
+        A value that was replaced counts for `FORMER_COUNTS_FOR`. Raises SealError.
         """
+        table = schema.sealed
+        wanted = select(table).where(table.c.account.in_(account_ids)).order_by(table.c.account)
         with self._database.read() as connection:
-            _must_find(connection, account_id)
-            kept = self._open(connection, account_id, _FORMER)
+            rows = connection.execute(wanted).all()
         now_ns = self._database.clock.time_ns()
-        dated = ((name, *value.partition(" ")[::2]) for name, value in kept.items())
-        return {name: value for name, until_ns, value in dated if int(until_ns) > now_ns}
+        held: dict[tuple[str, str], dict[str, str]] = {}
+        for row in rows:
+            kind, _, name = row.field.partition(".")
+            if f"{kind}." not in {_CREDENTIAL, _FORMER}:
+                continue
+            value = self._keyring.open(
+                Sealed(key_id=row.key_id, secret=row.secret), account=row.account, field=row.field
+            )
+            until_ns, _, former = value.partition(" ")
+            if f"{kind}." == _CREDENTIAL:
+                held.setdefault((kind, row.account), {})[name] = value
+            elif int(until_ns) > now_ns:
+                held.setdefault((kind, row.account), {})[name] = former
+        return [held[key] for key in sorted(held)]
 
     def login(self, account_id: str) -> Login | None:
         """Return the broker session, None while logged out; an expired one is returned as it is.

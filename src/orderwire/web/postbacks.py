@@ -84,35 +84,35 @@ class PostbackApps:
         self._accounts = accounts
         self._brokers = brokers
         self._clock = clock
-        self._lock = Lock()  # guards the two below
-        self._apps: Mapping[tuple[str, str], PostbackApp] = {}
+        self._lock = Lock()  # guards the three below
+        self._paths: Mapping[tuple[str, str], list[Account]] = {}
+        self._apps: dict[tuple[str, str], PostbackApp] = {}
         self._stale_at = 0.0
 
     def find(self, broker: str, segment: str) -> PostbackApp | None:
         """Return the app that posts there, as it was a second ago at most. Raises StoreError, SealError."""
-        now = self._clock.monotonic()
+        path = (broker, segment)
         with self._lock:
+            now = self._clock.monotonic()
             if now >= self._stale_at:
-                self._apps = self._load()
+                self._paths, self._apps = self._load(), {}
                 self._stale_at = now + APPS_ARE_FRESH
-            return self._apps.get((broker, segment))
+            if path in self._paths and path not in self._apps:
+                self._apps[path] = self._app(self._brokers.classes[broker], self._paths[path])
+            return self._apps.get(path)
 
-    def _load(self) -> dict[tuple[str, str], PostbackApp]:
-        by_path = defaultdict(list)
+    def _load(self) -> Mapping[tuple[str, str], list[Account]]:
+        paths = defaultdict(list)
         for account in self._accounts.all():
             kind = self._brokers.classes.get(account.broker)
             if kind is not None and kind.has_postback:
-                by_path[account.broker, account.postback_segment].append(account)
-        return {
-            (broker, segment): self._app(self._brokers.classes[broker], mine)
-            for (broker, segment), mine in by_path.items()
-        }
+                paths[account.broker, account.postback_segment].append(account)
+        return dict(paths)
 
     def _app(self, kind: type[BrokerAdapter], mine: Sequence[Account]) -> PostbackApp:
         """Accounts that share a segment share the app, but one may know a newer secret than another."""
         names = [field.name for field in kind.credential_fields if field.secret]
-        held = [self._accounts.credentials(account.id) for account in mine]
-        held += [self._accounts.former_credentials(account.id) for account in mine]
+        held = self._accounts.verifying([account.id for account in mine])
         secrets = dict.fromkeys(secret for one in held for name in names if (secret := one.get(name)))
         return PostbackApp(kind=kind, accounts=mine, secrets=list(secrets))
 

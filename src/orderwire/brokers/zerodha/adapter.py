@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from types import MappingProxyType, TracebackType
@@ -25,8 +26,9 @@ from orderwire.brokers.adapter import (
     PostbackRequest,
     plaintext_refusal,
 )
+from orderwire.brokers.checklist import Question
 from orderwire.brokers.http import DAY, MINUTE, Bucket, Budget, retry_after_seconds
-from orderwire.brokers.zerodha import instruments, messages, postbacks
+from orderwire.brokers.zerodha import checklist, instruments, messages, postbacks
 from orderwire.brokers.zerodha.messages import Reading
 from orderwire.core.instruments import Instrument
 from orderwire.core.orders import (
@@ -106,6 +108,7 @@ class ZerodhaAdapter(BrokerAdapter):
             field.name: (profile.addresses.get(field.name) or field.default).rstrip("/")
             for field in self.address_fields
         }
+        self._frames: Counter[str] = Counter()
         self._check_profile()
 
     def _check_profile(self) -> None:
@@ -305,6 +308,7 @@ class ZerodhaAdapter(BrokerAdapter):
         while True:
             message = await stream.recv()
             if isinstance(message, bytes):
+                self._frames["heartbeat" if len(message) <= 1 else "ticks"] += 1
                 continue
             try:
                 unreadable = 0 if self._take(message) else unreadable
@@ -319,6 +323,7 @@ class ZerodhaAdapter(BrokerAdapter):
     def _take(self, text: str) -> bool:
         """Publish what an order frame says; return whether the frame was one."""
         frame = messages.read_frame(text)
+        self._frames[frame.kind if frame.kind in messages.FRAME_KINDS else "unknown"] += 1
         if frame.kind == "error":
             raise ProtocolViolationError(f"Zerodha's stream says: {messages.read_words(frame.data)}")
         if frame.kind != "order":
@@ -353,6 +358,22 @@ class ZerodhaAdapter(BrokerAdapter):
     def read_claim(self, request: PostbackRequest) -> OrderUpdate:
         owner = self.session.user_id if self.session is not None else ""
         return messages.read_order(request.body, self._reading(Channel.POSTBACK, owner=owner))
+
+    # --- the first day --------------------------------------------------------------------------------
+
+    def questions(self) -> Mapping[str, Question]:
+        """Add what only a live login can settle: histories' interim rows, and how a dead token is refused."""
+        return {**super().questions(), **checklist.questions(self)}
+
+    def reached(self) -> tuple[str, str]:
+        """Return where REST and the stream are, for an operator's eyes."""
+        return self._addresses["api"], self._addresses["stream"]
+
+    def stream_facts(self) -> str:
+        return f"Kite Connect version {self.api_version}, dead after {self.silence:g} s of silence"
+
+    def stream_counts(self) -> Mapping[str, int]:
+        return dict(self._frames)
 
     # --- underneath -----------------------------------------------------------------------------------
 

@@ -726,6 +726,10 @@ def sha256_hex(text: str) -> str:
 # --- the stream -------------------------------------------------------------------------------------------
 
 
+FRAME_KINDS = frozenset({"order", "error", "message"})
+"""What text frames are known to say; others are left out (kite.md §5.2)."""
+
+
 class _Frame(Struct):
     type: str = ""
     data: Raw = _NOTHING
