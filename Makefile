@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 NODE_OK := $(shell node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' 2>/dev/null && echo yes)
+PYTHON312 := $(shell for p in $(PYTHON) python3.12 python3.13 $$HOME/.pyenv/versions/3.1[23]*/bin/python; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 HASHED := $(PIP) --require-hashes --no-deps -r
 COMPILE := $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -28,7 +30,7 @@ demo: setup pages ## Set everything up and run the demo: both simulated brokers 
 serve: setup pages ## Set everything up and run the service
 	@$(BIN)/orderwire serve $(ARGS)
 
-test: setup-dev pages peers vnpy ## Set everything up and run every test (TEST=path runs some, REPORT=1 shows figures)
+test: setup-dev pages peers sdk vnpy ## Set everything up and run every test (TEST=path runs some, REPORT=1 shows figures)
 	@$(BIN)/pytest $(TEST) -n 2 --dist loadfile $(if $(REPORT),-rA) $(ARGS)
 
 test-browser: setup-dev pages peers ## Run the tests in a real browser
@@ -105,6 +107,21 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.run
 	@.venv-vnpy/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r $<
 	@touch $@
 
+.PHONY: sdk
+sdk: .venv-openalgo/.stamp $(if $(PYTHON312),.venv-openalgo2/.stamp) ## Set up OpenAlgo's SDK (test peers): 1.0.47, and 2.0.5 where there is Python 3.12
+
+.venv-openalgo/.stamp: requirements/openalgo.lock
+	@echo "Installing OpenAlgo's SDK 1.0.47 (test peer) …"
+	@$(PYTHON) -m venv .venv-openalgo
+	@.venv-openalgo/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r $<
+	@touch $@
+
+.venv-openalgo2/.stamp: requirements/openalgo2.lock
+	@echo "Installing OpenAlgo's SDK 2.0.5 (test peer) …"
+	@$(PYTHON312) -m venv .venv-openalgo2
+	@.venv-openalgo2/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --no-deps -r $<
+	@touch $@
+
 pages: src/orderwire/web/static/build/.stamp ## Build the pages
 
 src/orderwire/web/static/build/.stamp: $(SOURCES) | setup
@@ -123,7 +140,9 @@ lock: setup-dev ## Resolve the lock files anew
 	@$(COMPILE) pyproject.toml --extra sim --group build -c requirements/dev.lock -o requirements/run.lock
 	@$(COMPILE) --group pages -c requirements/dev.lock -o requirements/pages.lock
 	@$(COMPILE) --group peers -o requirements/peers.lock
+	@$(COMPILE) --group openalgo -o requirements/openalgo.lock
+	@$(subst --python-version 3.11,--python-version 3.12,$(COMPILE)) --group openalgo2 -o requirements/openalgo2.lock
 	@$(COMPILE) --no-deps --group vnpy -o requirements/vnpy.lock
 
 clean: ## Remove everything that was set up or built
-	@rm -rf $(VENV) .venv-peers frontend/node_modules src/orderwire/web/static/build .mypy_cache .ruff_cache
+	@rm -rf $(VENV) .venv-peers .venv-openalgo .venv-openalgo2 frontend/node_modules src/orderwire/web/static/build .mypy_cache .ruff_cache

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -40,6 +42,36 @@ def find_vnpy() -> Path | None:
     return python if python.exists() else None
 
 
+def find_openalgo() -> Path | None:
+    python = ROOT / ".venv-openalgo" / "bin" / "python"
+    return python if python.exists() else None
+
+
+def find_openalgo2() -> Path | None:
+    python = ROOT / ".venv-openalgo2" / "bin" / "python"
+    return python if python.exists() else None
+
+
+def find_python312() -> Path | None:
+    """A Python that OpenAlgo's SDK 2 runs on."""
+    homes = sorted((Path.home() / ".pyenv" / "versions").glob("3.1[2-9]*/bin/python"))
+    if sys.version_info >= (3, 12):
+        return Path(sys.executable)
+    found = [path for version in ("3.12", "3.13") if (path := shutil.which(f"python{version}"))]
+    working = [
+        p for p in found if subprocess.run([p, "-c", ""], capture_output=True, check=False).returncode == 0
+    ]
+    return next(iter([*map(Path, working), *homes]), None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what no Python of this machine can run: it is not skipped, it is not there."""
+    needs = [item for item in items if any("openalgo2" in mark.args for mark in item.iter_markers("needs"))]
+    if needs and find_openalgo2() is None and find_python312() is None:
+        config.hook.pytest_deselected(items=needs)
+        items[:] = [item for item in items if item not in needs]
+
+
 def find_program(name: str) -> Callable[[], Path | None]:
     def find() -> Path | None:
         found = shutil.which(name)
@@ -56,6 +88,8 @@ def find_atheris() -> Path | None:
 NEEDS: dict[str, tuple[Callable[[], Path | None], str]] = {
     "atheris": (find_atheris, "atheris (wheels for Linux on x86-64 alone)"),
     "chromium": (find_chromium, "Chromium (Debian: apt-get install chromium)"),
+    "openalgo": (find_openalgo, "the environment of OpenAlgo's SDK (make sdk)"),
+    "openalgo2": (find_openalgo2, "the environment of OpenAlgo's SDK 2 (make sdk)"),
     "npm": (find_program("npm"), "Node.js with npm (>= 20)"),
     "peers": (find_peers, "the environment of the brokers' own client libraries (make peers)"),
     "alertmanager": (

@@ -94,10 +94,14 @@ class House:
     served = ("-m", "orderwire", "serve")
     """What Python runs as the service."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
+    def __init__(self, folder: Path, *, subscriptions_port: int = 0, **options: Any) -> None:
         self.folder = folder
         self.settings: Settings = load(
-            data_dir=folder / "data", host="127.0.0.1", port=free_port(), market_always_open=True
+            data_dir=folder / "data",
+            host="127.0.0.1",
+            port=free_port(),
+            market_always_open=True,
+            subscriptions_port=subscriptions_port,
         )
         make_data_folder(self.settings)
         self._make_people()

@@ -29,6 +29,13 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address the web server listens on.")
     port: int = Field(default=5080, ge=0, le=65535, description="Port the web server listens on.")
+    subscriptions_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="A further port for OpenAlgo's order subscription alone (its SDK dials 8765); 0: none, "
+        "the web server's own port serves it too.",
+    )
     public_url: str = Field(
         default="",
         description="How browsers reach us, e.g. https://orders.example.in; empty: http://host:port.",

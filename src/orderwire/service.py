@@ -229,6 +229,7 @@ class Service:
             users=self.records.users,
             metrics_port=settings.metrics_port,
         ).attach(self.app)
+        self.subscriptions = web.subscriptions
         routes = operations.blueprint(self._office)
         self.app.extensions["csrf"].exempt(routes)
         self.app.register_blueprint(routes)
@@ -289,6 +290,7 @@ class Service:
     def close_clients(self) -> None:
         """End every open page's stream, so that no thread waits for a browser."""
         self.realtime.close()
+        self.subscriptions.close()
 
     def stop(self) -> None:
         """Take it down in the opposite order; what was queued is delivered and committed first."""
@@ -367,6 +369,10 @@ def serve(settings: Settings, *, build: Callable[[Settings], Service] = Service)
     listeners = [open_listener(settings), open_control_listener(settings)]
     if settings.metrics_port:
         listeners.append(open_listener(settings, port=settings.metrics_port, option="ORDERWIRE_METRICS_PORT"))
+    if settings.subscriptions_port:
+        listeners.append(
+            open_listener(settings, port=settings.subscriptions_port, option="ORDERWIRE_SUBSCRIPTIONS_PORT")
+        )
     held: list[Service] = []
 
     def stop(_server: object, _worker: object) -> None:

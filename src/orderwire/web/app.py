@@ -70,6 +70,7 @@ from orderwire.web.postbacks import PostbackCounts, Postbacks, PostbacksFirst
 from orderwire.web.realtime import Log, Reader, Realtime, TextPacket
 from orderwire.web.sessions import StoredSessions, web_key
 from orderwire.web.stories import money
+from orderwire.web.subscriptions import Guests, Subscriptions, SubscriptionsFirst
 from orderwire.web.ui import PageCalls
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ class Web:
     paints: PaintTimes
     """How long changes take to the screen, stage by stage."""
     postbacks: PostbackCounts
+    subscriptions: Subscriptions
 
     def health(self) -> WebHealth:
         """Say what was counted. Any thread."""
@@ -235,6 +237,7 @@ def create_app(services: Services, *, assets: Assets | None = None, log: Log | N
     _attach_rooms(app, services, realtime=realtime, limiter=limiter)
     Api(_api_tools(services, realtime=realtime, log=held, faults=faults)).attach(app, limiter)
     rooms.attach(app, services, limiter=limiter, paints=paints)
+    subscriptions = Subscriptions(_guests(services))
     app.extensions["orderwire"] = Web(
         realtime=realtime,
         socketio=socketio,
@@ -242,13 +245,16 @@ def create_app(services: Services, *, assets: Assets | None = None, log: Log | N
         assets=built,
         paints=paints,
         postbacks=postbacks.counts,
+        subscriptions=subscriptions,
     )
     _attach_stream(socketio, services, realtime)
     _attach_templates(app, built)
     _attach_airlock(app, faults)
-    app.wsgi_app = PostbacksFirst(postbacks, Uncompressed(app.wsgi_app))  # type: ignore[method-assign]
+    inside = SubscriptionsFirst(subscriptions, app.wsgi_app, services.settings.subscriptions_port)
+    app.wsgi_app = PostbacksFirst(postbacks, Uncompressed(inside))  # type: ignore[method-assign]
     _trust_proxies(app, services.settings.trusted_proxies)
     realtime.attach(services.engine)
+    subscriptions.attach(services.engine)
     postbacks.attach(services.engine)
     return app
 
@@ -369,6 +375,13 @@ def _api_tools(services: Services, *, realtime: Realtime, log: Log, faults: Faul
         fleet=services.fleet,
         count_fault=faults.count,
     )
+
+
+def _guests(services: Services) -> Guests:
+    def accounts(owner: str) -> dict[AccountId, str]:
+        return {account.id: account.broker for account in services.accounts.of_owner(owner)}
+
+    return Guests(key=services.users.key, accounts=accounts)
 
 
 def _attach_stream(socketio: SocketIO, services: Services, realtime: Realtime) -> None:
