@@ -57,6 +57,10 @@ class Settings(BaseSettings):
         le=36_500,
         description="Session days kept besides today's; live orders and the audit stay. 0 keeps everything.",
     )
+    private_targets: bool = Field(
+        default=False,
+        description="Users may have notifications sent to this machine and its network (webhooks on 127.0.0.1).",
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_json: bool = Field(default=False, description="One JSON object a line instead of readable text.")
     use_event_driven_orders: bool = Field(

@@ -30,6 +30,7 @@ from orderwire.feeds.desk import Desk
 from orderwire.feeds.fleet import FeedAccount, Fleet, FleetTools
 from orderwire.feeds.loop import FeedLoop
 from orderwire.monitoring.metrics import Sources, disk_of
+from orderwire.monitoring.notifier import Notifier, NotifierTools
 from orderwire.monitoring.station import Station
 from orderwire.store import instruments as stored
 from orderwire.store import sealing
@@ -217,6 +218,7 @@ class Service:
         self.desk = Desk(fleet=self.fleet, book=self.book, database=self.records.database, now=self.clock.now)
         self.book.on_verify = self.fleet.hint
         self.book.on_broken = self._broken
+        self.notifier = Notifier(self._notifier_tools())
         self.app = create_app(self._services())
         web: Web = self.app.extensions["orderwire"]
         self.realtime = web.realtime
@@ -261,6 +263,16 @@ class Service:
             version=version("orderwire"),
         )
 
+    def _notifier_tools(self) -> NotifierTools:
+        return NotifierTools(
+            kept=self.records.notifications,
+            owner=lambda account: self.records.accounts.get(account).owner,
+            feeds=self.fleet.statuses,
+            clock=self.clock,
+            market_open=self._market_open,
+            private=self.settings.private_targets,
+        )
+
     def _services(self) -> Services:
         return Services(
             settings=self.settings,
@@ -281,6 +293,7 @@ class Service:
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.book.attach(self.engine)
         Housekeeper(self.records.database, keep_days=self.settings.keep_days).attach(self.engine)
+        self.notifier.attach(self.engine)
         self.engine.start()
         self.loop.start()
         self.loop.submit(self.station.watchdog.guard())
@@ -298,6 +311,7 @@ class Service:
         self.fleet.stop()
         self.loop.stop()
         left = self.engine.stop(timeout=2.0)
+        self.notifier.close()
         self.records.database.close()
         _log.info("stopped", undelivered=left)
 

@@ -145,7 +145,8 @@ def test_a_failed_attempt_is_counted_and_comes_again_later(kept, clock):
     kept.queue("asha", rejected())
     later = clock.now() + timedelta(seconds=30)
 
-    kept.failed(kept.waiting(), error="503", again=later)
+    kept.attempt(kept.waiting(), again=later)
+    kept.failed(kept.waiting(), error="503")
 
     (delivery,) = kept.waiting()
     assert (delivery.attempts, delivery.error, delivery.due) == (1, "503", later)
@@ -155,7 +156,7 @@ def test_a_dead_letter_is_shown_to_its_owner_who_may_retry_or_discard_it(kept):
     target(kept)
     for number in range(2):
         kept.queue("asha", rejected(f"acc/{number}"))
-    kept.failed(kept.waiting(), error="gone", again=None)
+    kept.failed(kept.waiting(), error="gone", dead=True)
 
     newest, oldest = kept.dead("asha")
     assert kept.dead("ravi") == []

@@ -84,7 +84,7 @@ def house(tmp_path_factory) -> Iterator[House]:
                     text="No margin",
                 ),
             )
-        kept.failed(kept.waiting(), error="gone", again=None)
+        kept.failed(kept.waiting(), error="gone", dead=True)
         yield built
 
 

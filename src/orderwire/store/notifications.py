@@ -285,11 +285,14 @@ class Notifications:
         """Note that these reached their target."""
         self._settle(deliveries, state=State.SENT, error="")
 
-    def failed(self, deliveries: Iterable[Delivery], *, error: str, again: datetime | None) -> None:
-        """Note why an attempt failed; `again` None makes them dead letters, shown to their owner."""
-        state = State.DEAD if again is None else State.WAITING
-        due = {} if again is None else {"due_ns": to_ns(again)}
-        self._settle(deliveries, state=state, error=error[:500], attempted=1, **due)
+    def attempt(self, deliveries: Iterable[Delivery], *, again: datetime) -> None:
+        """Count an attempt, before it is made: what becomes of it, or of us, it comes again then at the latest."""
+        attempts = schema.notifications.c.attempts + 1
+        self._settle(deliveries, attempts=attempts, due_ns=to_ns(again), error="There was no answer.")
+
+    def failed(self, deliveries: Iterable[Delivery], *, error: str, dead: bool = False) -> None:
+        """Note why an attempt failed; `dead` makes them dead letters, shown to their owner."""
+        self._settle(deliveries, error=error[:500], state=State.DEAD if dead else State.WAITING)
 
     def dead(self, owner: str, *, most: int = 100) -> list[Delivery]:
         """Return what could not be told a user, newest first."""
@@ -324,12 +327,9 @@ class Notifications:
 
         self._database.write(work)
 
-    def _settle(
-        self, deliveries: Iterable[Delivery], *, state: State, error: str, attempted: int = 0, **due: int
-    ) -> None:
+    def _settle(self, deliveries: Iterable[Delivery], **values: Any) -> None:
         table = schema.notifications
         these = [delivery.id for delivery in deliveries]
-        values = {"state": state, "error": error, "attempts": table.c.attempts + attempted, **due}
         self._database.write(
             lambda connection: connection.execute(update(table).where(table.c.id.in_(these)).values(**values))
         )
