@@ -1,3 +1,4 @@
+import asyncio
 import json
 import socket
 import threading
@@ -6,7 +7,7 @@ import pytest
 from engineio.packet import MESSAGE, Packet
 
 from house import ZERODHA, eventually, running_house
-from orderwire.client import OrderStream, StreamRefusedError
+from orderwire.client import Orders, OrderStream, RequestRefusedError, StreamRefusedError
 from orderwire.errors import OrderwireError
 
 
@@ -14,8 +15,9 @@ def snapshot(sequence, epoch="e1", orders=()):
     return {"account": "a", "epoch": epoch, "sequence": sequence, "orders": list(orders)}
 
 
-def change(sequence, epoch="e1"):
-    return {"account": "a", "epoch": epoch, "sequence": sequence, "row": "r"}
+def change(sequence, epoch="e1", previous=None):
+    before = sequence - 1 if previous is None else previous
+    return {"account": "a", "epoch": epoch, "sequence": sequence, "previous": before, "row": "r"}
 
 
 @pytest.fixture
@@ -36,10 +38,36 @@ def test_the_same_change_is_never_told_twice(stream):
     assert told(stream, "order_update", change(6)) is None
 
 
-def test_a_new_epoch_begins_anew(stream):
-    told(stream, "snapshot", snapshot(50))
+@pytest.fixture
+def asked(stream, monkeypatch):
+    """How often the stream asked to be brought up to date."""
+    asked = []
+    monkeypatch.setattr(stream, "_follow", lambda: asked.append(stream.cursors))
+    return asked
 
-    assert told(stream, "order_update", change(1, epoch="e2")) == "order"
+
+@pytest.mark.parametrize("odd", [change(7, previous=6), change(1, epoch="e2"), change(6) | {"account": "b"}])
+def test_what_does_not_continue_what_is_known_is_asked_about_and_not_told(stream, asked, odd):
+    told(stream, "snapshot", snapshot(5))
+
+    assert told(stream, "order_update", odd) is None
+    assert asked == [{"a": ("e1", 5)}]
+
+
+def test_conflation_by_the_service_is_no_gap(stream, asked):
+    told(stream, "snapshot", snapshot(5))
+
+    assert told(stream, "order_update", change(9, previous=5)) == "order"
+    assert told(stream, "order_update", change(12, previous=9)) == "order"
+    assert asked == []
+
+
+def test_a_kept_cursor_goes_on_where_it_was():
+    stream = OrderStream("http://127.0.0.1:9", apikey="k", cursors={"a": ("e1", 5)})
+
+    assert told(stream, "order_update", change(5)) is None
+    assert told(stream, "order_update", change(6)) == "order"
+    assert stream.cursors == {"a": ("e1", 6)}
 
 
 def test_a_snapshot_is_always_told(stream):
@@ -89,6 +117,68 @@ class TestAgainstTheService:
         assert first.kind == "snapshot"
         assert sequences == sorted(set(sequences))
 
+    def test_async_for_follows_orders_to_their_fill(self, house):
+        made = {}
+
+        async def until_filled():
+            async for event in OrderStream(house.url, apikey=house.keys["asha"]):
+                if event.kind == "snapshot":
+                    made.update(
+                        await asyncio.to_thread(house.place, ZERODHA, quantity=2, order_type="MARKET")
+                    )
+                if any(order.row == made.get("id") and order.status == "FILLED" for order in event.orders):
+                    return event.order
+            return None
+
+        order = asyncio.run(asyncio.wait_for(until_filled(), 60))
+
+        assert (order.filled_quantity, order.pending_quantity, order.order_status) == (2, 0, "complete")
+
+    def test_callbacks_are_called_for_the_snapshot_and_each_change(self, house):
+        stream = OrderStream(house.url, apikey=house.keys["asha"])
+        seen, feeds = [], []
+
+        def look(order):
+            seen.append(order)
+            if order.row == made["id"] and not order.live:
+                stream.close()
+
+        made = house.place(ZERODHA, quantity=3, order_type="MARKET")
+        stream.on_order(look)
+        stream.on(feeds.append, "feed")
+        stream.run()
+
+        assert seen[-1].filled_quantity == 3
+        assert all(event.feed.account == ZERODHA for event in feeds)
+
+    def test_a_stream_of_yesterday_goes_on_without_a_snapshot(self, house):
+        with OrderStream(house.url, apikey=house.keys["asha"]) as stream:
+            stream.next(timeout=10)
+            cursors = stream.cursors
+        made = house.place(ZERODHA, quantity=2, order_type="MARKET")
+
+        with OrderStream(house.url, apikey=house.keys["asha"], cursors=cursors) as stream:
+            seen = []
+            eventually(lambda: take(stream, seen) and filled(seen, made["id"]))
+
+        assert "snapshot" not in {event.kind for event in seen}
+
+    def test_orders_are_placed_once_changed_and_cancelled(self, house):
+        with Orders(house.url, apikey=house.keys["asha"]) as desk:
+            terms = {"symbol": "INFY", "exchange": "NSE", "action": "BUY", "quantity": 5, "product": "MIS"}
+            limit = {"pricetype": "LIMIT", "price": 1400.5}
+            placed = desk.place(idempotency_key="test-client-1", **terms, **limit)
+            again = desk.place(idempotency_key="test-client-1", **terms, **limit)
+            assert placed == again
+            orderid, row = placed
+            eventually(lambda: [o for o in desk.book() if o.row == row and o.live])
+            desk.cancel(orderid)
+            eventually(lambda: [o for o in desk.book() if o.row == row and o.order_status == "cancelled"])
+            with pytest.raises(RequestRefusedError) as refused:
+                desk.place(**(terms | {"symbol": "NOSUCH"}))
+
+        assert set(refused.value.problems) == {"symbol"}
+
     def test_nothing_of_another_users_account_is_told(self, house):
         with OrderStream(house.url, apikey=house.keys["jay"]) as stream:
             house.place(ZERODHA, quantity=2, order_type="MARKET")
@@ -101,10 +191,12 @@ class TestAgainstTheService:
     def test_what_happened_during_a_break_is_told_afterwards(self, house):
         with OrderStream(house.url, apikey=house.keys["asha"]) as stream:
             stream.next(timeout=10)
-            stream._client.eio.ws.sock.shutdown(socket.SHUT_RDWR)
+            broken = stream._client.eio.ws.sock
+            broken.shutdown(socket.SHUT_RDWR)
             made = house.place(ZERODHA, quantity=3, order_type="MARKET")
             seen = []
             eventually(lambda: take(stream, seen) and filled(seen, made["id"]))
+        broken.close()  # the library leaves a broken one behind
 
 
 def take(stream, seen):

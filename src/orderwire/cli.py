@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -13,7 +12,7 @@ import httpx2
 import typer
 from rich.table import Table
 
-from orderwire import duty, keeping, service
+from orderwire import duty, keeping, service, trading
 from orderwire.brokers.checklist import Finding
 from orderwire.brokers.registry import load_brokers
 from orderwire.config import Settings
@@ -54,6 +53,7 @@ def _fail(message: str) -> NoReturn:
 
 
 app.add_typer(keeping.app)
+app.add_typer(trading.app)
 
 
 # --- the service --------------------------------------------------------------------------------------
@@ -369,40 +369,3 @@ def _record_findings(settings: Settings) -> Iterator[tuple[str, bool, str]]:
         plain = [a for a in account["addresses"].values() if a.startswith(("http://", "ws://"))]
         if plain:
             yield f"account {account['id']}", True, f"warning: not encrypted: {', '.join(plain)}"
-
-
-@app.command()
-def watch(
-    url: Annotated[str, typer.Option(help="Address of the service.")] = "",
-    apikey: Annotated[
-        str,
-        typer.Option(
-            help="API key (apikeys add); with none, one is made for --user.", envvar="ORDERWIRE_APIKEY"
-        ),
-    ] = "",
-    user: Annotated[str, typer.Option(help="Whose orders, when no key is given.")] = "",
-    data_dir: DataDir = None,
-) -> None:
-    """Follow orders in a live table."""
-    from orderwire.client import OrderStream  # noqa: PLC0415 - only this command needs it
-    from orderwire.terminal import watch_orders  # noqa: PLC0415 - only this command needs it
-
-    settings = read_settings(data_dir)
-    with _key(settings, apikey, user) as key:
-        watch_orders(OrderStream(url or settings.url, apikey=key), console=out)
-
-
-@contextmanager
-def _key(settings: Settings, apikey: str, user: str) -> Iterator[str]:
-    if apikey:
-        yield apikey
-        return
-    if not user:
-        raise ConfigurationError(
-            "Give an API key (--apikey), or --user to watch as somebody on this machine."
-        )
-    made = operate(settings, "apikeys.add", owner=user, label="orderwire watch")
-    try:
-        yield made["key"]
-    finally:
-        operate(settings, "apikeys.revoke", owner=user, id=made["id"])

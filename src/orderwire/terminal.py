@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console, Group
@@ -54,7 +54,7 @@ class OrdersOnScreen:
 
     def render(self) -> Group:
         """Return what `rich` draws."""
-        return Group(self._feed_line(), self._table())
+        return Group(self._feed_line(), order_table(self.rows()))
 
     def _put(self, event: StreamEvent) -> None:
         """A line known by its order id gives way to the same order's line under its submission."""
@@ -78,13 +78,15 @@ class OrdersOnScreen:
             line.append(f" {feed['detail']}  ", style="dim")
         return line
 
-    def _table(self) -> Table:
-        table = Table(
-            "time", "account", "order", "symbol", "side", "type", "filled", "price", "average", "status"
-        )
-        for order in self.rows():
-            table.add_row(*_cells(order), Text(_status(order), style=_STYLES.get(order["status"], "")))
-        return table
+
+def order_table(orders: Iterable[Mapping[str, Any]]) -> Table:
+    """Return what `rich` draws of orders, in the order given."""
+    table = Table(
+        "time", "account", "order", "symbol", "side", "type", "filled", "price", "average", "status"
+    )
+    for order in orders:
+        table.add_row(*_cells(order), Text(_status(order), style=_STYLES.get(order["status"], "")))
+    return table
 
 
 def watch_orders(stream: OrderStream, *, console: Console) -> None:
