@@ -348,6 +348,23 @@ def test_a_rate_limit_is_honoured():
     assert len([t for t in desk.broker.read_times if 1 < t < 60]) == 1
 
 
+def test_a_login_tries_the_stream_again_for_an_account_that_was_refused_it():
+    async def forbidden():
+        raise PermissionRefusedError("a free app has no stream")
+
+    async def story(desk):
+        await asyncio.sleep(10)
+        assert desk.feed.status.freshness is Freshness.DEGRADED
+        desk.broker.stream = desk.broker.stay_connected
+        desk.feed.log_in(SESSION)
+        await asyncio.sleep(10)
+        assert desk.feed.status.freshness is Freshness.LIVE
+
+    desk = Desk()
+    desk.broker.stream = forbidden
+    desk.run(story)
+
+
 def test_an_account_without_a_stream_polls_and_does_not_hammer():
     async def forbidden():
         raise PermissionRefusedError("a free app has no stream")

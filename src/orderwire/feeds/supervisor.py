@@ -119,6 +119,8 @@ class FeedSupervisor:
         self._push = push
         self._wake = asyncio.Event()
         self._logged_in = asyncio.Event()
+        self._allowed = asyncio.Event()
+        """Set by each login: an account that was refused the stream may have it now."""
         self._logged_out = asyncio.Event()
         self._logged_out.set()
         self._side_books_due = asyncio.Event()
@@ -192,6 +194,7 @@ class FeedSupervisor:
         """Use this session from now on; a running stream with another token is left to end by itself."""
         self.adapter.session = session
         self._streams = self.adapter.has_stream
+        self._allowed.set()
         self._not_before = 0.0
         self._details.clear()
         self._mark_logged_in()
@@ -383,7 +386,8 @@ class FeedSupervisor:
         while True:
             await self._logged_in.wait()
             if not self._streams:
-                await self._logged_out.wait()
+                self._allowed.clear()
+                await self._allowed.wait()
                 continue
             await self._around.connects.take()
             self._next_try = None
