@@ -106,6 +106,9 @@ SHOTS = (
     Shot("order", "/", prepare=story),
     Shot("accounts", "/accounts"),
     Shot("account-new", "/accounts/new?broker=zerodha"),
+    Shot("settings", "/settings"),
+    Shot("people", "/people", user="maya"),
+    Shot("audit", "/audit", user="maya"),
     Shot("error", "/nowhere"),
 )
 

@@ -33,12 +33,39 @@ def made(run):
     return run
 
 
-def test_init_makes_the_folder_its_key_and_the_first_operator(run, tmp_path):
+def test_init_makes_the_folder_its_key_and_the_first_owner(run, tmp_path):
     said = run("init", "--password", PASSWORD)
 
     assert "admin" in said
     assert (tmp_path / "data" / "sealing-key.json").stat().st_mode & 0o077 == 0
-    assert "operator" in run("users", "list")
+    assert "owner" in run("users", "list")
+
+
+def test_the_first_administrator_can_be_left_to_the_browser(run):
+    run("init", "--later")
+
+    assert run("users", "list").strip() == "none"
+    assert "http://127.0.0.1:5080/setup/" in run("users", "first")
+
+
+def test_a_forgotten_password_is_replaced_by_a_link(made):
+    assert "http://127.0.0.1:5080/password/" in made("users", "reset", "asha")
+    assert "There is no user nobody." in made("users", "reset", "nobody", fails=True)
+    assert "There are users already" in made("users", "first", fails=True)
+
+
+def test_a_role_is_changed_but_the_last_owner_stays(made):
+    made("users", "role", "asha", "operator")
+
+    assert "operator" in made("users", "list")
+    assert "last owner" in made("users", "role", "admin", "trader", fails=True)
+
+
+def test_keys_are_rotated(made):
+    made("accounts", "add", "zerodha", "--owner", "asha", "--set", "api_key=k", "--set", "api_secret=s")
+
+    assert "Sealed 2 secrets again with key k2" in made("keys", "rotate")
+    assert "Earlier keys were removed." in made("keys", "rotate", "--forget-old")
 
 
 def test_init_again_changes_nothing(run, tmp_path):

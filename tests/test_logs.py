@@ -5,6 +5,7 @@ import pytest
 import structlog
 
 from orderwire.logs import Redaction, set_up
+from orderwire.store.sealing import Keyring
 
 
 @pytest.fixture
@@ -36,6 +37,17 @@ def test_a_registered_value_is_blanked_wherever_it_stands():
     event = redaction(None, "info", {"error": "bad s3cr3t-value", "more": {"deep": ["a s3cr3t-value"]}})
 
     assert "s3cr3t-value" not in str(event)
+
+
+def test_what_was_ever_sealed_opened_or_issued_is_concealed(capsys, restored):
+    set_up()
+    ring = Keyring(keys={"k1": bytes(32)}, newest="k1")
+    sealed = ring.seal("s3cr3t-value", account="a", field="f")
+    ring.open(sealed, account="a", field="f")
+
+    structlog.get_logger("t").warning("it said s3cr3t-value", more="s3cr3t-value")
+
+    assert "s3cr3t-value" not in capsys.readouterr().err
 
 
 def test_tracebacks_are_redacted_too(capsys, restored):

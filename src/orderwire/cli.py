@@ -12,7 +12,7 @@ import httpx2
 import typer
 from rich.table import Table
 
-from orderwire import duty, keeping, service, trading
+from orderwire import access, duty, keeping, service, trading
 from orderwire.brokers.checklist import Finding
 from orderwire.brokers.registry import load_brokers
 from orderwire.config import Settings
@@ -32,6 +32,9 @@ app.add_typer(accounts_app, name="accounts")
 app.add_typer(keys_app, name="apikeys")
 app.add_typer(duty.alerts_app, name="alerts")
 app.command()(duty.status)
+app.add_typer(access.keys_app, name="keys")
+for command in (access.first, access.reset, access.role):
+    users_app.command()(command)
 
 PortOption = Annotated[int | None, typer.Option("--port", help="Port of the web server (ORDERWIRE_PORT).")]
 HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on (ORDERWIRE_HOST).")]
@@ -62,18 +65,22 @@ app.add_typer(trading.app)
 @app.command()
 def init(
     data_dir: DataDir = None,
-    admin: Annotated[str, typer.Option(help="Name of the first operator.")] = "admin",
+    admin: Annotated[str, typer.Option(help="Name of the first administrator.")] = "admin",
     password: Annotated[str | None, typer.Option(help="Its password; asked for when left out.")] = None,
+    later: Annotated[
+        bool,
+        typer.Option("--later", help="Make the first administrator in the browser: serve prints the link."),
+    ] = False,
 ) -> None:
-    """Make the data folder, its key, the database and the first operator. Harmless when they exist."""
+    """Make the data folder, its key, the database and the first administrator. Harmless when they exist."""
     settings = read_settings(data_dir)
     made = service.make_data_folder(settings)
     records = service.open_records(settings)
     try:
-        if not records.users.count():
+        if not records.users.count() and not later:
             secret = password or typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-            records.users.add(admin, secret, role=Role.OPERATOR)
-            out.print(f"Made the operator [bold]{admin}[/].")
+            records.users.add(admin, secret, role=Role.OWNER)
+            out.print(f"Made the owner [bold]{admin}[/].")
     finally:
         records.database.close()
     out.print(

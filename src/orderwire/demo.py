@@ -32,7 +32,12 @@ from orderwire.web import operations
 
 HOST: Final = "127.0.0.1"
 PASSWORD: Final = "orderwire-demo"  # noqa: S105 - public, of the demo only
-USERS: Final[Mapping[str, Role]] = {"asha": Role.TRADER, "jay": Role.TRADER, "ops": Role.OPERATOR}
+USERS: Final[Mapping[str, Role]] = {
+    "asha": Role.TRADER,
+    "jay": Role.TRADER,
+    "ops": Role.OPERATOR,
+    "maya": Role.OWNER,
+}
 ZERODHA, JAINAM = "zerodha-asha", "jainam-jay"
 
 READY_WAIT: Final = 60.0
@@ -321,6 +326,7 @@ class Demo:
         table.add_row("asha", PASSWORD, "her orders at Zerodha")
         table.add_row("jay", PASSWORD, "his orders at Jainam")
         table.add_row("ops", PASSWORD, "the operator: no orders, an order is its owner's alone")
+        table.add_row("maya", PASSWORD, "the owner: people, audit, and what the operator sees")
         address = Text("Open ", style="bold").append(self._settings.url, style="bold cyan underline")
         return Group(address, table)
 

@@ -62,6 +62,13 @@ class Redaction:
         return value
 
 
+def conceal(values: Iterable[str]) -> None:
+    """Never let these values into the log from now on. Any thread; without effect before `set_up`."""
+    for processor in structlog.get_config()["processors"]:
+        if isinstance(processor, Redaction):
+            processor.register(values)
+
+
 def set_up(*, level: str = "INFO", as_json: bool = False) -> Redaction:
     """Configure structlog and the standard library's loggers; returns the redaction in force."""
     redaction, stream = Redaction(), _Stderr()

@@ -7,7 +7,7 @@ import random
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -37,9 +37,11 @@ from orderwire.store import sealing
 from orderwire.store.accounts import Account, Accounts, Login
 from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
+from orderwire.store.invitations import Invitations
 from orderwire.store.notifications import Notifications
 from orderwire.store.retention import Housekeeper
 from orderwire.store.users import Users
+from orderwire.store.vault import Vault
 from orderwire.web import operations
 from orderwire.web.app import Services, Web, create_app
 from orderwire.web.monitor import Monitor
@@ -66,10 +68,20 @@ class Records:
     accounts: Accounts
     brokers: BrokerRegistry
     notifications: Notifications
+    invitations: Invitations
+    vault: Vault
+    url: str
 
     def office(self) -> Office:
         """Return what commands work with while no service runs."""
-        return Office(users=self.users, accounts=self.accounts, brokers=self.brokers)
+        return Office(
+            users=self.users,
+            accounts=self.accounts,
+            brokers=self.brokers,
+            invitations=self.invitations,
+            vault=self.vault,
+            url=self.url,
+        )
 
     async def check_up(self, account: str, *, seconds: float) -> AsyncIterator[Finding]:
         """Ask an account's broker its first-day questions while no service runs; a new login is kept."""
@@ -105,12 +117,17 @@ def open_records(
     keyring = sealing.load(settings.data_dir / KEY_FILE)
     database = Database(settings.database, clock=clock or SystemClock())
     database.migrate()
+    users, accounts = Users(database), Accounts(database, keyring)
+    notifications = Notifications(database, keyring)
     return Records(
         database=database,
-        users=Users(database),
-        accounts=Accounts(database, keyring),
+        users=users,
+        accounts=accounts,
         brokers=brokers or load_brokers(),
-        notifications=Notifications(database, keyring),
+        notifications=notifications,
+        invitations=Invitations(database, users),
+        vault=Vault(settings.data_dir / KEY_FILE, accounts=accounts, notifications=notifications),
+        url=settings.url,
     )
 
 
@@ -237,14 +254,8 @@ class Service:
         self.app.register_blueprint(routes)
 
     def _office(self) -> Office:
-        return Office(
-            users=self.records.users,
-            accounts=self.records.accounts,
-            brokers=self.records.brokers,
-            fleet=self.fleet,
-            desk=self.desk,
-            book=self.book,
-            station=self.station,
+        return replace(
+            self.records.office(), fleet=self.fleet, desk=self.desk, book=self.book, station=self.station
         )
 
     def _sources(self, web: Web) -> Sources:
@@ -299,6 +310,9 @@ class Service:
         self.loop.submit(self.station.watchdog.guard())
         self.fleet.start()
         _log.info("started", accounts=len(self.fleet.statuses()), url=self.settings.url)
+        token = self.records.invitations.first()
+        if token is not None:
+            _log.warning("nobody can log in yet", open=f"{self.settings.url}/setup/{token}")
 
     def close_clients(self) -> None:
         """End every open page's stream, so that no thread waits for a browser."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from decimal import Decimal
@@ -16,6 +15,7 @@ from orderwire.core.events import Event, EventType
 from orderwire.core.lifecycle import SubmissionState
 from orderwire.core.orders import AccountId, OrderStatus
 from orderwire.core.recovery import Freshness
+from orderwire.web.paints import TOTAL
 from web.house import PASSWORD, a_server, order, settle
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(120)]
@@ -520,7 +520,7 @@ def test_rows_are_walked_with_the_arrow_keys(house, page):
     expect(page.locator("#grid-orders .grid-row:focus")).to_have_attribute("aria-rowindex", "2")
 
 
-def test_ten_thousand_orders_stay_smooth_while_they_move(house, page):
+def test_ten_thousand_orders_stay_smooth_at_a_thousand_updates_a_second(house, page, record_property):
     orders = [order(number=n) for n in range(10_000)]
     for one in orders:
         house.log.change(one)
@@ -534,25 +534,55 @@ def test_ten_thousand_orders_stay_smooth_while_they_move(house, page):
             .observe({type: "longtask"});
         }"""
     )
-
-    ending = time.monotonic() + 3
-    sent = 0
-    while time.monotonic() < ending:
-        house.publish(
-            *(replace(orders[(sent + n) % 10_000], filled_quantity=1 + sent % 9) for n in range(20))
-        )
-        sent += 20
-        threading.Event().wait(0.02)
-    goal = house.log.heads[ACC]
+    storm = Storm(house, orders)
+    storm.start()
+    page.locator("#filter").fill("infy 261124000000123")  # the page is used while it storms
+    expect(page.locator("#shown")).to_have_text("10 of 10000 orders")
+    page.locator("#filter").fill("")
     expect(page.locator("#shown")).to_have_text("10000 orders")
+    page.get_by_role("columnheader", name="Filled").get_by_role("button").click()
+    expect(page.get_by_role("columnheader", name="Filled")).to_have_attribute("aria-sort", "ascending")
+    storm.join(60)
 
     (client,) = house.web.realtime.audience
     waited(lambda: client.outbox.outstanding == 0 and len(client.outbox) == 0)
-    slow = [duration for duration in page.evaluate("window.long") if duration > 100]
-    print(
-        f"\n{sent} changes of 10,000 rows in 3 s: long tasks {json.dumps(page.evaluate('window.long'))}, head {goal}"
+    long = page.evaluate("window.long")
+    painted = house.web.paints.snapshot().get(TOTAL)
+    record_property(
+        "figure",
+        f"a browser with 10,000 orders at {storm.rate:,.0f} updates/s for {storm.seconds:.0f} s: {len(long)} long tasks"
+        f" (> 50 ms), the longest {max(long, default=0):.0f} ms, {sum(long) / storm.seconds / 10:.1f} % of the time;"
+        f" received → painted p50 {painted.p50 / 1e6:.0f} ms, p99 {painted.p99 / 1e6:.0f} ms",
     )
-    assert len(slow) <= 3
+    assert storm.sent == storm.count
+    assert page.locator("#grid-orders .grid-row").count() < 80
+
+
+class Storm(threading.Thread):
+    """Changes of random orders, 1,000 a second by the clock: what is late is made up for."""
+
+    def __init__(self, house, orders, *, count=5000, per_second=1000):
+        super().__init__(daemon=True)
+        self.house, self.orders, self.count, self.per_second = house, orders, count, per_second
+        self.sent = 0
+        self.seconds = 0.0
+
+    @property
+    def rate(self):
+        return self.sent / self.seconds
+
+    def run(self):
+        begun = time.monotonic()
+        while self.sent < self.count:
+            due = min(self.count, int((time.monotonic() - begun) * self.per_second) + 1)
+            changed = (
+                replace(self.orders[number * 7919 % 10_000], filled_quantity=1 + number % 9)
+                for number in range(self.sent, due)
+            )
+            self.house.publish(*changed)
+            self.sent = due
+            threading.Event().wait(0.005)
+        self.seconds = time.monotonic() - begun
 
 
 def waited(done):

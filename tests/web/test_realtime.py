@@ -22,7 +22,7 @@ from orderwire.core.events import Event, EventType
 from orderwire.core.orders import AccountId, OrderStatus
 from orderwire.core.recovery import Freshness
 from orderwire.store.batch import CHECKING
-from orderwire.store.users import Scope
+from orderwire.store.users import Role, Scope, Users, session_mark
 from orderwire.web import realtime
 from orderwire.web.outbox import Cursor
 from orderwire.web.realtime import Painted, Realtime, paint_time, read_cursors
@@ -326,6 +326,65 @@ def test_logging_out_ends_the_live_stream_of_that_session_only(server):
         assert answer.status_code == 302
         assert gone.wait(WAIT)
         assert other.client.connected
+
+
+def revoke_everything(server, cookie, key_id):
+    """Every way to take access away, by whoever does it, in this process or in another."""
+    users = server.services.users
+    mark = session_mark(cookie.split("=", 1)[1])
+    elsewhere = Users(server.services.database)
+    return {
+        "the owner ends the session": (lambda: users.end_session_of("asha", mark), "session"),
+        "a new password": (lambda: users.set_password("asha", "brass kettle"), "session"),
+        "another role": (lambda: users.set_role("asha", Role.OPERATOR), "session"),
+        "locked out": (lambda: users.disable("asha"), "both"),
+        "the key is revoked": (lambda: users.revoke_key(key_id, owner="asha"), "key"),
+        "another process ends the session": (lambda: elsewhere.end_session_of("asha", mark), "session"),
+        "another process revokes the key": (lambda: elsewhere.revoke_key(key_id, owner="asha"), "key"),
+        "another process locks out": (lambda: elsewhere.disable("asha"), "both"),
+    }
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "the owner ends the session",
+        "a new password",
+        "another role",
+        "locked out",
+        "the key is revoked",
+        "another process ends the session",
+        "another process revokes the key",
+        "another process locks out",
+    ],
+)
+def test_access_that_ends_cuts_the_live_sockets_off(server, way):
+    cookie = cookie_of(server, "asha")
+    key, plain = server.services.users.add_key("asha", scope=Scope.READ)
+    gone = {"session": threading.Event(), "key": threading.Event()}
+    with reading(server, cookie=cookie) as browser, reading(server, key=plain) as program:
+        browser.client.on("disconnect", gone["session"].set)
+        program.client.on("disconnect", gone["key"].set)
+        act, whose = revoke_everything(server, cookie, key.id)[way]
+
+        act()
+        if way.startswith("another process"):
+            server.services.engine.put(Event(EventType.TIMER))
+
+        for name, event in gone.items():
+            if whose in {name, "both"}:
+                assert event.wait(WAIT), name
+        if whose == "session" and way != "a new password" and "role" not in way:
+            assert program.client.connected
+
+
+def test_the_watch_leaves_alone_what_is_in_force(server):
+    users = server.services.users
+    mark = session_mark(cookie_of(server, "asha").split("=", 1)[1])
+    key, _ = users.add_key("asha", scope=Scope.READ)
+
+    assert users.in_force([mark, f"key {key.id}", "000000000000", "key nothing"]) == {mark, f"key {key.id}"}
+    assert users.in_force([]) == set()
 
 
 def test_an_account_that_had_no_log_yet_goes_live_with_its_first_change(server):

@@ -4,6 +4,7 @@ import { ago } from "../core/format.ts";
 import type { FreshnessName, Status } from "../core/wire.ts";
 import { freshnessWord, statusWord } from "../core/words.ts";
 import { all, need, setAttribute, setIcon, setText } from "./dom.ts";
+import { chime, setSound, soundOn } from "./sound.ts";
 import { Toasts } from "./toasts.ts";
 
 const DATES = new Intl.DateTimeFormat("en-GB", { timeZone: "Asia/Kolkata", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
@@ -19,6 +20,17 @@ export function frame(): void {
   htmx.onLoad((root) => dress(root as HTMLElement));
   tick();
   setInterval(tick, 1000);
+}
+
+/** What is kept in this browser: whether an order's end is heard. */
+function device(root: HTMLElement): void {
+  const sound = root.querySelector<HTMLInputElement>("#sound");
+  if (sound === null) return;
+  sound.checked = soundOn();
+  sound.addEventListener("change", () => {
+    setSound(sound.checked);
+    if (sound.checked) chime("good");
+  });
 }
 
 /** Put into words what a template can only give as a number or a name. */
@@ -39,6 +51,7 @@ function dress(root: HTMLElement): void {
   for (const part of all("[data-grow]", root)) part.style.flexGrow = String(Math.max(Number(part.dataset["grow"]), 0.01));
   for (const time of all<HTMLTimeElement>("time[data-precise]", root)) setText(time, CLOCK.format(Number(time.dataset["precise"])));
   for (const time of all<HTMLTimeElement>("time[data-at]", root)) setText(time, `${DATES.format(Number(time.dataset["at"]))} IST`);
+  device(root);
   tick();
 }
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from orderwire.core.orders import AccountId
 from orderwire.errors import InvalidRequestError, NotFoundError
@@ -268,6 +268,13 @@ class Accounts:
             audit.record(connection, at_ns=now, who=by, what="broker session ended", account=account_id)
 
         self._database.write(work)
+
+    def count_by_owner(self) -> dict[str, int]:
+        """Count the accounts, by user."""
+        table = schema.accounts
+        with self._database.read() as connection:
+            rows = connection.execute(select(table.c.owner, func.count()).group_by(table.c.owner)).all()
+        return {str(owner): count for owner, count in rows}
 
     def reseal(self, keyring: Keyring, *, by: str = "cli") -> int:
         """Seal every secret again with the newest key of `keyring`, all or none; return how many.

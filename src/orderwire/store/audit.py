@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, or_, select
 
 from orderwire.store import schema
 from orderwire.store.database import Database
@@ -30,12 +30,22 @@ def record(connection: Connection, *, at_ns: int, who: str, what: str, **detail:
     connection.execute(insert(schema.audit), row)
 
 
-def entries(database: Database, *, most: int = 100) -> list[AuditEntry]:
-    """Return the latest deeds, newest first."""
+def entries(
+    database: Database, *, most: int = 100, first: int = 0, who: str = "", words: str = ""
+) -> list[AuditEntry]:
+    """Return the latest deeds, newest first, after the first `first`; of one doer, or with these words in them."""
     table = schema.audit
     newest = select(table.c.at_ns, table.c.who, table.c.what, table.c.detail).order_by(table.c.id.desc())
+    if who:
+        newest = newest.where(table.c.who == who)
+    for word in words.split():
+        told = (
+            table.c.what.icontains(word, autoescape=True),
+            table.c.detail.icontains(word, autoescape=True),
+        )
+        newest = newest.where(or_(*told))
     with database.read() as connection:
-        rows = connection.execute(newest.limit(most)).all()
+        rows = connection.execute(newest.offset(first).limit(most)).all()
     return [
         AuditEntry(at=from_ns(at_ns), who=who, what=what, detail=loads(detail, dict[str, str]))
         for at_ns, who, what, detail in rows

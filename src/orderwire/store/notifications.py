@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from orderwire.core.notifications import DEFAULTS, Loudness, Notification, Occasion
 from orderwire.errors import InvalidRequestError, NotFoundError
+from orderwire.logs import conceal
 from orderwire.store import audit, schema
 from orderwire.store.database import Database
 from orderwire.store.encoding import dumps, from_ns, loads, to_ns
@@ -181,6 +182,7 @@ class Notifications:
                 raise InvalidRequestError(
                     {"address": f"There are {MOST_TARGETS} targets already; remove one."}
                 )
+            conceal([address, secret])
             sealed = self._keyring.seal(dumps([address, secret]), **_bound_to(owner, target.id))
             row = {
                 "id": target.id,
@@ -218,6 +220,7 @@ class Notifications:
             Sealed(key_id=row.key_id, secret=row.secret), **_bound_to(owner, target_id)
         )
         address, secret = loads(opened, tuple[str, str])
+        conceal([address, secret])
         return address, secret
 
     def reseal(self, keyring: Keyring) -> int:

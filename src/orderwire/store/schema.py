@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0004"
+REVISION = "0005"
 """The newest migration; `Database.migrate` skips Alembic when the database is at it."""
 
 metadata = MetaData(
@@ -118,6 +118,17 @@ audit = Table(
     _text("what"),
     _text("detail"),
 )
+
+invitations = Table(
+    "invitations",
+    metadata,
+    _text("digest", primary_key=True),
+    _text("purpose"),
+    _text("owner"),
+    _text("made_by"),
+    _ns("expires_ns"),
+)
+"""Links that work once: for the first administrator (`owner` empty), and to set a password."""
 
 # --- what an order is ---------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from orderwire.errors import ConfigurationError, SealError
+from orderwire.logs import conceal
 
 Chance = Callable[[int], bytes]
 """Returns so many bytes nobody can predict."""
@@ -44,6 +45,7 @@ class Keyring:
 
     def seal(self, plain: str, *, account: str, field: str) -> Sealed:
         """Seal one field of one account with the newest key; it opens for no other field or account."""
+        conceal([plain])
         nonce = self.chance(_NONCE)
         box = AESGCM(self.keys[self.newest])
         return Sealed(
@@ -60,11 +62,13 @@ class Keyring:
             )
         nonce, ciphertext = sealed.secret[:_NONCE], sealed.secret[_NONCE:]
         try:
-            return AESGCM(key).decrypt(nonce, ciphertext, _bound_to(account, field)).decode()
+            plain = AESGCM(key).decrypt(nonce, ciphertext, _bound_to(account, field)).decode()
         except (InvalidTag, ValueError) as error:
             raise SealError(
                 f"{account}/{field} cannot be opened: it was altered, or sealed elsewhere."
             ) from error
+        conceal([plain])
+        return plain
 
 
 def create(path: Path, *, chance: Chance = os.urandom) -> Keyring:
@@ -106,11 +110,24 @@ def rotate(path: Path, *, chance: Chance = os.urandom) -> Keyring:
     ring = load(path, chance=chance)
     name = f"k{1 + max(int(key[1:]) for key in ring.keys)}"
     rotated = Keyring(keys={**ring.keys, name: chance(_KEY)}, newest=name, chance=chance)
+    _replace(path, rotated)
+    return rotated
+
+
+def forget(path: Path, *, chance: Chance = os.urandom) -> Keyring:
+    """Keep only the newest key in the file. Whatever an earlier one sealed is shut for good."""
+    ring = load(path, chance=chance)
+    kept = Keyring(keys={ring.newest: ring.keys[ring.newest]}, newest=ring.newest, chance=chance)
+    _replace(path, kept)
+    return kept
+
+
+def _replace(path: Path, ring: Keyring) -> None:
+    """Put a new file in the place of the old one; a crash leaves either."""
     beside = path.with_name(path.name + ".new")
     beside.unlink(missing_ok=True)
-    _write(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), rotated)
+    _write(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), ring)
     beside.replace(path)
-    return rotated
 
 
 def _write(descriptor: int, ring: Keyring) -> None:

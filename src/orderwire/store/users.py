@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -15,11 +15,14 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from orderwire.errors import InvalidRequestError, NotFoundError
+from orderwire.logs import conceal
 from orderwire.store import audit, schema
 from orderwire.store.database import Database
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 _SHORTEST_PASSWORD = 8
+_MARK = 12
+"""Characters of a session's digest that name it."""
 
 
 class Role(StrEnum):
@@ -61,6 +64,29 @@ class ApiKey:
     label: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSession:
+    """One web session in force; `id` names it without opening it."""
+
+    id: str
+    content: bytes
+    expires_ns: int
+
+
+def session_mark(token: str) -> str:
+    """Return the id under which a session is listed, ended and known to the live stream."""
+    return _digest(token)[:_MARK] if token else ""
+
+
+def key_mark(key: ApiKey) -> str:
+    """Return the id under which the live stream knows a program that came with this key."""
+    return f"key {key.id}"
+
+
+def _nobody_listens(_owner: str, _mark: str) -> None:
+    pass
+
+
 class Users:
     """The users, their passwords and their programs' keys. Any thread; nothing is cached, a change counts at once."""
 
@@ -72,6 +98,8 @@ class Users:
         token: Callable[[], str] = lambda: secrets.token_urlsafe(32),
     ) -> None:
         """`hasher` defaults to Argon2id with the library's recommended cost (some 50 ms and 64 MB a check)."""
+        self.on_ended: Callable[[str, str], None] = _nobody_listens
+        """Told the owner and the mark of a session or key that ended; an empty mark means all of theirs."""
         self._database = database
         self._hasher = hasher or PasswordHash((Argon2Hasher(),))
         self._token = token
@@ -82,9 +110,7 @@ class Users:
     def add(self, name: str, password: str, *, role: Role = Role.TRADER, by: str = "cli") -> User:
         """Make a user. Raises InvalidRequestError for a bad or taken name, or a short password."""
         name = name.strip().lower()
-        problems = _problems(name, password)
-        if problems:
-            raise InvalidRequestError(problems)
+        self.check_new(name, password)
         hashed = self._hasher.hash(password)
 
         def work(connection: Connection) -> User:
@@ -97,6 +123,12 @@ class Users:
             return User(name=name, role=role)
 
         return self._database.write(work)
+
+    def check_new(self, name: str, password: str) -> None:
+        """Raise InvalidRequestError when a name or a new password does not keep the rules."""
+        problems = _problems(name, password)
+        if problems:
+            raise InvalidRequestError(problems)
 
     def check(self, name: str, password: str) -> User | None:
         """Return the user when the password is right and the user may log in; takes as long when there is none."""
@@ -115,23 +147,26 @@ class Users:
 
     def all(self) -> list[User]:
         """Return all users by name."""
+        return self.page(first=0, most=None)
+
+    def page(self, *, first: int, most: int | None) -> list[User]:
+        """Return `most` users by name, after the first `first`."""
+        wanted = select(schema.users).order_by(schema.users.c.name).offset(first).limit(most)
         with self._database.read() as connection:
-            rows = connection.execute(select(schema.users).order_by(schema.users.c.name)).all()
+            rows = connection.execute(wanted).all()
         return [User(name=row.name, role=Role(row.role), disabled=bool(row.disabled)) for row in rows]
 
     def set_password(self, name: str, password: str, *, by: str = "cli") -> None:
         """Change a password and end the user's web sessions. Raises NotFoundError, InvalidRequestError."""
-        problems = _problems(name, password)
-        if problems:
-            raise InvalidRequestError(problems)
+        self.check_new(name, password)
         self._change(name, by=by, what="password changed", password=self._hasher.hash(password))
 
     def set_role(self, name: str, role: Role, *, by: str = "cli") -> None:
-        """Change what a user may do. Raises NotFoundError."""
+        """Change what a user may do. Raises NotFoundError, InvalidRequestError for the last owner."""
         self._change(name, by=by, what=f"role set to {role}", role=role)
 
     def disable(self, name: str, *, by: str = "cli") -> None:
-        """Lock a user out: no login, no API key, no web session. Raises NotFoundError."""
+        """Lock a user out: no login, no API key, no web session. Raises NotFoundError, InvalidRequestError."""
         self._change(name, by=by, what="user disabled", disabled=1)
 
     def enable(self, name: str, *, by: str = "cli") -> None:
@@ -140,15 +175,18 @@ class Users:
 
     def _change(self, name: str, *, by: str, what: str, **values: object) -> None:
         def work(connection: Connection) -> None:
+            had = _owners(connection)
             changed = connection.execute(
                 update(schema.users).where(schema.users.c.name == name).values(**values)
             )
             if changed.rowcount == 0:
                 raise NotFoundError(f"There is no user {name}.")
+            _must_leave_an_owner(connection, had)
             connection.execute(delete(schema.web_sessions).where(schema.web_sessions.c.owner == name))
             audit.record(connection, at_ns=self._database.clock.time_ns(), who=by, what=what, user=name)
 
         self._database.write(work)
+        self.on_ended(name, "")
 
     # --- API keys -------------------------------------------------------------------------------------
 
@@ -157,6 +195,7 @@ class Users:
     ) -> tuple[ApiKey, str]:
         """Make an API key and return it with its plain text, which is not kept. Raises NotFoundError."""
         plain = self._token()
+        conceal([plain])
         digest = _digest(plain)
         key = ApiKey(id=digest[:12], owner=owner, scope=scope, label=label)
 
@@ -206,6 +245,7 @@ class Users:
             audit.record(connection, at_ns=now, who=by, what="API key revoked", user=owner, key=key_id)
 
         self._database.write(work)
+        self.on_ended(owner, f"key {key_id}")
 
     # --- web sessions ---------------------------------------------------------------------------------
 
@@ -228,6 +268,53 @@ class Users:
         with self._database.read() as connection:
             return connection.execute(mine).scalar()
 
+    def sessions(self, owner: str) -> list[WebSession]:
+        """Return a user's web sessions in force."""
+        table, now = schema.web_sessions, self._database.clock.time_ns()
+        mine = select(table).where(table.c.owner == owner, table.c.expires_ns > now)
+        with self._database.read() as connection:
+            rows = connection.execute(mine).all()
+        return [
+            WebSession(id=row.digest[:_MARK], content=row.content, expires_ns=row.expires_ns) for row in rows
+        ]
+
+    def sessions_by_owner(self) -> dict[str, int]:
+        """Count the web sessions in force, by user."""
+        table, now = schema.web_sessions, self._database.clock.time_ns()
+        counted = select(table.c.owner, func.count()).where(
+            table.c.owner.is_not(None), table.c.expires_ns > now
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(counted.group_by(table.c.owner)).all()
+        return {str(owner): count for owner, count in rows}
+
+    def end_session_of(self, owner: str, mark: str, *, by: str = "cli") -> None:
+        """End one web session of a user by its id; harmless when it has ended."""
+        table = schema.web_sessions
+
+        def work(connection: Connection) -> None:
+            mine = (table.c.owner == owner, table.c.digest.startswith(mark, autoescape=True))
+            ended = connection.execute(delete(table).where(*mine)).rowcount
+            if ended:
+                now = self._database.clock.time_ns()
+                audit.record(connection, at_ns=now, who=by, what="session ended", user=owner, session=mark)
+
+        self._database.write(work)
+        self.on_ended(owner, mark)
+
+    def in_force(self, marks: Collection[str]) -> set[str]:
+        """Return which of these sessions and keys still open something: not ended, expired, revoked or locked out."""
+        sessions, keys, users = schema.web_sessions, schema.api_keys, schema.users
+        now = self._database.clock.time_ns()
+        prefix = func.substr(sessions.c.digest, 1, _MARK)
+        alive = select(prefix).where(prefix.in_([m for m in marks if not m.startswith("key ")]))
+        ids = [mark.removeprefix("key ") for mark in marks if mark.startswith("key ")]
+        valid = select(keys.c.id).join(users, users.c.name == keys.c.owner)
+        valid = valid.where(keys.c.id.in_(ids), keys.c.revoked_ns.is_(None), users.c.disabled == 0)
+        with self._database.read() as connection:
+            found = set(connection.execute(alive.where(sessions.c.expires_ns > now)).scalars())
+            return found | {f"key {key}" for key in connection.execute(valid).scalars()}
+
     def end_session(self, token: str) -> None:
         """Forget a web session."""
         table = schema.web_sessions
@@ -247,6 +334,17 @@ class Users:
         """Return how many users there are; 0 means that nobody has set the service up."""
         with self._database.read() as connection:
             return connection.execute(select(func.count()).select_from(schema.users)).scalar() or 0
+
+
+def _owners(connection: Connection) -> int:
+    users = schema.users
+    counted = select(func.count()).select_from(users).where(users.c.role == Role.OWNER, users.c.disabled == 0)
+    return connection.execute(counted).scalar() or 0
+
+
+def _must_leave_an_owner(connection: Connection, had: int) -> None:
+    if had and not _owners(connection):
+        raise InvalidRequestError({"role": "This is the last owner; make somebody else an owner first."})
 
 
 def _user(connection: Connection, name: str) -> Row[Any] | None:

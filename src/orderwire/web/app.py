@@ -30,6 +30,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from orderwire.brokers.registry import BrokerRegistry
 from orderwire.clock import Clock
 from orderwire.config import Settings
+from orderwire.core.events import EventType
 from orderwire.core.health import WebHealth
 from orderwire.core.lifecycle import OrderChange
 from orderwire.core.orders import AccountId
@@ -54,7 +55,7 @@ from orderwire.store.accounts import Accounts
 from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
 from orderwire.store.notifications import Notifications
-from orderwire.store.users import Users
+from orderwire.store.users import Users, key_mark
 from orderwire.web import rooms
 from orderwire.web.api import Api, ApiTools
 from orderwire.web.assets import Assets, load_assets
@@ -340,7 +341,10 @@ def _postbacks(services: Services) -> Postbacks:
 
 
 def _attach_rooms(app: Flask, services: Services, *, realtime: Realtime, limiter: Limiter) -> None:
-    Doors(services.users, realtime).attach(app, limiter)
+    doors = Doors(services.users, realtime)
+    doors.attach(app, limiter)
+    services.engine.add_lane("sessions", capacity=8, when_full="conflate", key=lambda _: "check")
+    services.engine.register(EventType.TIMER, doors.on_timer, lane="sessions")
     pages = Pages(
         accounts=services.accounts, brokers=services.brokers, fleet=services.fleet, realtime=realtime
     )
@@ -415,7 +419,8 @@ def _reader(services: Services, auth: Any) -> Reader | None:
         known = services.users.key(key)
         if known is None:
             return None
-        return Reader(user=known.owner, accounts=ids(services.accounts.of_owner(known.owner)))
+        mine = ids(services.accounts.of_owner(known.owner))
+        return Reader(user=known.owner, accounts=mine, session=key_mark(known))
     if not current_user.is_authenticated:
         return None
     mine = ids(my_accounts(services.accounts))

@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import msgspec
 import structlog
 from flask import (
     Blueprint,
@@ -26,8 +27,9 @@ from flask.typing import ResponseReturnValue
 from flask_limiter import Limiter
 from flask_login import LoginManager, current_user, login_required, login_user, logout_user
 
+from orderwire.core.events import Event
 from orderwire.errors import NotFoundError
-from orderwire.store.users import Role, User, Users
+from orderwire.store.users import Role, User, Users, session_mark
 from orderwire.web.forms import safe_target
 from orderwire.web.realtime import Realtime
 
@@ -37,6 +39,24 @@ View = Callable[..., ResponseReturnValue]
 
 LOGIN_LIMIT = "10 per minute; 60 per hour"
 """Tries per address; the password check costs 50 ms besides."""
+
+_DEVICE = "device"
+_BROWSERS = (
+    ("Edg/", "Edge"),
+    ("OPR/", "Opera"),
+    ("Firefox/", "Firefox"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+)
+_SYSTEMS = (
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Windows", "Windows"),
+    ("Mac OS", "macOS"),
+    ("Linux", "Linux"),
+)
+"""The first that is found counts: Edge says that it is Chrome, Android that it is Linux."""
 
 _WRONG = "User name or password is wrong."
 
@@ -70,6 +90,17 @@ class Doors:
     def __init__(self, users: Users, realtime: Realtime) -> None:
         self._users = users
         self._realtime = realtime
+        users.on_ended = self._cut
+
+    def _cut(self, owner: str, mark: str) -> None:
+        self._realtime.cut(user=owner, session=mark)
+
+    def on_timer(self, _event: Event) -> None:
+        """Cut off clients whose session or key is no longer in force, whoever ended it; on a lane of its own."""
+        held = {client.reader.session: client.reader.user for client in self._realtime.audience}
+        held.pop("", None)
+        for mark in held.keys() - self._users.in_force(held.keys()) if held else ():
+            self._realtime.cut(user=held[mark], session=mark)
 
     def attach(self, app: Flask, limiter: Limiter) -> None:
         """Register the routes, and tell Flask-Login how to find users."""
@@ -96,13 +127,13 @@ class Doors:
         if current_user.is_authenticated:
             return redirect(target)
         if request.method == "GET":
-            return render_template("login.html", target=target, name="")
+            return render_template("login.html", target=target, name="", first=not self._users.count())
         name = request.form.get("name", "")[:64].strip().lower()
         user = self._users.check(name, request.form.get("password", "")[:1024])
         if user is None:
             _log.warning("login refused", address=request.remote_addr)
             return render_template("login.html", target=target, name=name, problem=_WRONG), 401
-        _enter(user)
+        enter(user)
         return redirect(target)
 
     def logout(self) -> ResponseReturnValue:
@@ -115,8 +146,21 @@ class Doors:
 
 
 def session_id() -> str:
-    """Return the id of this request's web session, under which the stream knows it."""
-    return str(getattr(session, "sid", ""))
+    """Return the id of this request's web session, under which the stream and its owner know it."""
+    return session_mark(str(getattr(session, "sid", "")))
+
+
+def device(content: bytes) -> dict[str, Any]:
+    """Return what a stored session knows of the browser it belongs to: agent, address, since."""
+    held = msgspec.msgpack.decode(content, type=dict[str, Any]).get(_DEVICE, {})
+    return {"agent": held.get("agent", ""), "address": held.get("address", ""), "since": held.get("since", 0)}
+
+
+def agent_name(agent: str) -> str:
+    """Say in two words what browser a User-Agent header stands for."""
+    browser = next((word for mark, word in _BROWSERS if mark in agent), "")
+    system = next((word for mark, word in _SYSTEMS if mark in agent), "")
+    return f"{browser or 'A browser'} on {system}" if system else browser or agent[:40]
 
 
 def roles(needed: Role) -> Callable[[View], View]:
@@ -139,9 +183,15 @@ def wants_json() -> bool:
     return request.path.startswith(("/ui/", "/api/")) or request.accept_mimetypes.best == "application/json"
 
 
-def _enter(user: User) -> None:
+def enter(user: User) -> None:
+    """Log this browser in, under a fresh session id."""
     _app_sessions().regenerate(session)
     session.permanent = True
+    session[_DEVICE] = {
+        "agent": agent_name(request.headers.get("User-Agent", "")),
+        "address": request.remote_addr or "",
+        "since": _app_sessions().now_ms(),
+    }
     login_user(LoggedIn(user))
 
 

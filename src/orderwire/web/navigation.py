@@ -34,6 +34,9 @@ LINKS: Final = (
     Link(path="/", label="Orders", icon="book"),
     Link(path="/accounts", label="Accounts", icon="link"),
     Link(path="/operator", label="Operator", icon="pulse", role=Role.OPERATOR),
+    Link(path="/settings", label="Settings", icon="settings", in_menu=True),
+    Link(path="/people", label="People", icon="people", role=Role.OWNER, in_menu=True),
+    Link(path="/audit", label="Audit", icon="audit", role=Role.OPERATOR, in_menu=True),
 )
 
 

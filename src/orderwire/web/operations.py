@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import msgspec
@@ -24,7 +24,11 @@ from orderwire.monitoring.station import Station
 from orderwire.store import alerts as kept_alerts
 from orderwire.store.accounts import Account, Accounts
 from orderwire.store.book import OrderBook
+from orderwire.store.invitations import RESET_HOURS, Invitations
 from orderwire.store.users import Role, Scope, Users
+from orderwire.store.vault import Vault
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,10 @@ class Office:
     users: Users
     accounts: Accounts
     brokers: BrokerRegistry
+    invitations: Invitations | None = None
+    """None, and `vault` too, where they play no part."""
+    vault: Vault | None = None
+    url: str = ""
     fleet: Fleet | None = None
     desk: Desk | None = None
     book: OrderBook | None = None
@@ -91,6 +99,46 @@ class SetPassword(_Command):
 
     def perform(self, office: Office) -> Any:
         office.users.set_password(self.name, self.password, by=self.by)
+
+
+class SetRole(_Command):
+    """Change what a user may do; ends the user's sessions."""
+
+    name: str
+    role: Role
+
+    def perform(self, office: Office) -> Any:
+        office.users.set_role(self.name, self.role, by=self.by)
+
+
+class FirstLink(_Command):
+    """Make the link by which the first administrator is made."""
+
+    def perform(self, office: Office) -> Any:
+        token = _there(office.invitations).first()
+        if token is None:
+            raise InvalidRequestError({"users": "There are users already; an owner adds others."})
+        return {"link": f"{office.url}/setup/{token}"}
+
+
+class PasswordLink(_Command):
+    """Make a link by which a user sets a new password."""
+
+    name: str
+
+    def perform(self, office: Office) -> Any:
+        token = _there(office.invitations).password(self.name, by=self.by)
+        return {"link": f"{office.url}/password/{token}", "hours": RESET_HOURS}
+
+
+class RotateKeys(_Command):
+    """Make a new sealing key and seal every secret again."""
+
+    forget_old: bool = False
+
+    def perform(self, office: Office) -> Any:
+        key, secrets = _there(office.vault).rotate(by=self.by, forget_old=self.forget_old)
+        return {"key": key, "secrets": secrets}
 
 
 class DisableUser(_Command):
@@ -312,6 +360,10 @@ COMMANDS: Mapping[str, type[Any]] = {
     "users.list": ListUsers,
     "users.password": SetPassword,
     "users.disable": DisableUser,
+    "users.role": SetRole,
+    "users.first": FirstLink,
+    "users.reset": PasswordLink,
+    "keys.rotate": RotateKeys,
     "apikeys.add": AddKey,
     "apikeys.list": ListKeys,
     "apikeys.revoke": RevokeKey,
@@ -383,6 +435,13 @@ def blueprint(office: Callable[[], Office]) -> Blueprint:
         return Response(msgspec.json.encode(answer), mimetype="application/json")
 
     return routes
+
+
+def _there(part: T | None) -> T:
+    """Return a part of the office. Raises ConfigurationError where there is none."""
+    if part is None:
+        raise ConfigurationError("This command is not available here.")
+    return part
 
 
 def _described(account: Account, office: Office) -> dict[str, Any]:

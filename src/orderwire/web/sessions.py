@@ -43,6 +43,10 @@ class StoredSessions(ServerSideSessionInterface):  # type: ignore[misc]  # the l
         self._users = users
         self._clock = clock
 
+    def now_ms(self) -> int:
+        """Return the time by the service's clock, in milliseconds since the epoch."""
+        return self._clock.time_ns() // 1_000_000
+
     def _retrieve_session_data(self, store_id: str) -> dict[str, Any] | None:
         content = self._users.load_session(store_id)
         return None if content is None else msgspec.msgpack.decode(content, type=dict[str, Any])
