@@ -92,7 +92,7 @@ class Client:
                 self._counts["deaf"] += 1
                 await asyncio.sleep(DEAF)
         told = self._night.told()
-        if told is not None:
+        if told is not None and self._accounts:  # who was not yet in when night fell just goes
             await self._compare(line, told)
 
     async def _say_hello(self, line: ClientConnection) -> None:
