@@ -22,6 +22,7 @@ from brokersim.kite.rows import STATUS
 from brokersim.kite.sessions import Session
 from brokersim.ledger import Message, Truth
 from brokersim.orders import OrderSnapshot, Stage, Trade
+from brokersim.proxy import Proxies
 from brokersim.users import DEMO_CASH, KiteApp, KiteUser, Plan, UnknownUserError, XtsKind, XtsLogin
 from brokersim.world import Settings, World
 from brokersim.xts.app import XtsFront
@@ -34,10 +35,11 @@ _PAGE: Final = 10_000
 class Control:
     """The handlers, on one world and its Kite host. Each takes the request's body and query as one mapping."""
 
-    def __init__(self, world: World, kite: Kite) -> None:
+    def __init__(self, world: World, kite: Kite, proxies: Proxies) -> None:
         """Steer this world."""
         self._world = world
         self._kite = kite
+        self._proxies = proxies
 
     def table(self) -> list[tuple[str, str, Callable[[Body], Any]]]:
         """List method, path and handler of every call."""
@@ -77,6 +79,9 @@ class Control:
             ("POST", "/faults", self.add_fault),
             ("DELETE", "/faults", lambda _: self._world.faults.clear()),
             ("DELETE", "/faults/{id}", self.remove_fault),
+            ("GET", "/proxies", lambda _: [each.described() for each in self._proxies.all()]),
+            ("POST", "/proxies", self.add_proxy),
+            ("DELETE", "/proxies/{name}", self.remove_proxy),
             ("GET", "/sockets", self.sockets),
             ("POST", "/sockets/disconnect", self.disconnect),
             ("POST", "/tokens/kill", self.kill_tokens),
@@ -292,6 +297,15 @@ class Control:
         """Switch a fault off."""
         return {"removed": self._world.faults.remove(int(body["id"]))}
 
+    async def add_proxy(self, body: Body) -> Any:
+        """Lay a line on which everything can go wrong: target `kite`, `xts` or 127.0.0.1:port, name (optional)."""
+        proxy = await self._proxies.add(str(body["target"]), str(body.get("name", "")))
+        return proxy.described()
+
+    async def remove_proxy(self, body: Body) -> Any:
+        """Cut a line."""
+        return {"removed": await self._proxies.remove(str(body["name"]))}
+
     def sockets(self, _: Body) -> Any:
         """List the sockets of both brokers."""
         return {name: controls.sockets() for name, controls in self._world.controls.items()}
@@ -322,10 +336,10 @@ _MISTAKES: Final = (
 )
 
 
-def build_app(world: World, kite: Kite) -> web.Application:
+def build_app(world: World, kite: Kite, proxies: Proxies) -> web.Application:
     """Build the control application."""
     app = web.Application(client_max_size=1 << 24, middlewares=[_no_browsers])
-    for method, path, handler in Control(world, kite).table():
+    for method, path, handler in Control(world, kite, proxies).table():
         app.router.add_route(method, path, _handler(world, handler))
     return app
 

@@ -26,6 +26,12 @@ class FaultKind(StrEnum):
     DISCONNECT = "disconnect"  # mode=abort | close
     REFUSE_HANDSHAKE = "refuse_handshake"  # status=403
     TOKEN_DEATH = "token_death"  # noqa: S105 - a fault name; the token dies with this call
+    # on the wire, at a proxy (`proxy.py`): channel `wire`, operation `connect`, `GET /path`, `upgrade /path`,
+    # `frame text`, `frame binary`; there DELAY, TRUNCATE, CORRUPT, DUPLICATE, UNAUTHORIZED, RATE_LIMIT and
+    # SERVER_ERROR work on requests too
+    BLACK_HOLE = "black_hole"  # done=false: taken and never answered; a stream is half-open from then on
+    RESET = "reset"  # done=false: the connection ends with RST
+    SLOW_LORIS = "slow_loris"  # rate=10 bytes a second
     # REST answers
     UNAUTHORIZED = "unauthorized"  # status=403
     RATE_LIMIT = "rate_limit"  # retry_after=seconds, absent by default

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from brokersim import control
 from brokersim.kite import app as kite
+from brokersim.proxy import Proxies
 from brokersim.state import Keeper
 from brokersim.world import Settings, World
 from brokersim.xts import app as xts
@@ -77,10 +78,11 @@ async def running(options: Options | None = None, *, world: World | None = None)
     options = options or Options()
     world = world or World(seed=options.seed, settings=options.settings)
     kite_app = kite.build_app(world)
+    proxies = Proxies(world.faults)
     hosts = (
         (kite_app, options.host, options.kite_port),
         (xts.build_app(world), options.host, options.xts_port),
-        (control.build_app(world, kite_app[kite.KITE]), LOOPBACK, options.control_port),
+        (control.build_app(world, kite_app[kite.KITE], proxies), LOOPBACK, options.control_port),
     )
     keeper = _remembering(world, options.state)
     _configure_demo_app(world, options)
@@ -89,7 +91,9 @@ async def running(options: Options | None = None, *, world: World | None = None)
         if keeper:
             stack.push_async_callback(keeper.finish)
         stack.push_async_callback(_stop, world, runners)
+        stack.push_async_callback(proxies.stop)
         ports = [await _listen(runners, *host) for host in hosts]
+        proxies.targets = {"kite": (options.host, ports[0]), "xts": (options.host, ports[1])}
         world.spawn(world.run())
         if keeper:
             keeper.begin()

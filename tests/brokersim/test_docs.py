@@ -9,6 +9,7 @@ from brokersim import control
 from brokersim.faults import FaultKind
 from brokersim.kite import app as kite_app
 from brokersim.kite.postbacks import FORGERIES
+from brokersim.proxy import Proxies
 from brokersim.users import demo_users
 from brokersim.world import Settings, World
 
@@ -50,7 +51,7 @@ def test_every_demo_credential_is_there(word):
 
 def test_every_call_of_the_control_api_is_described():
     world = World(start=0.0, walking=False)
-    table = control.Control(world, kite_app.Kite(world)).table()
+    table = control.Control(world, kite_app.Kite(world), Proxies(world.faults)).table()
 
     missing = [path for _, path, _ in table if f"/{path.split('/', maxsplit=2)[-1]}" not in MANUAL]
 
