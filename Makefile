@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-browser check lint types walls setup setup-dev pages peers vnpy format lock \
-  screenshots bench-engine faults soak kills mutants fuzz bench-paint clean
+  screenshots bench-engine bench-feeds faults soak kills mutants fuzz bench-paint clean
 
 help: ## List what one can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ bench-paint: setup-dev pages ## Measure from the click to the paint at each brok
 
 bench-engine: setup-dev ## Measure the event engine beside vn.py's
 	@$(PY) bench/engine.py
+
+bench-feeds: setup-dev ## Measure what feeds promise, against the simulated brokers (ARGS=--write)
+	@$(PY) bench/feeds.py $(ARGS)
 
 setup: $(VENV)/.run ## Set up what the service needs
 setup-dev: $(VENV)/.dev ## Set up what the tests need

@@ -15,8 +15,8 @@ SOURCE = ROOT / "src" / "orderwire"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 AIRLOCKS = {"engine.py", "feeds/supervisor.py", "brokers/registry.py", "web/app.py"}
-CARRIERS = {"store/database.py"}
-"""Hands whatever a work raised to the thread that asked for it; nothing is kept from anybody."""
+CARRIERS = {"store/database.py", "feeds/watched.py"}
+"""Hand whatever was raised to the thread or coroutine that it is for; nothing is kept from anybody."""
 THREADS = {"engine.py", "feeds/loop.py"}
 BROKERS = re.compile(r"zerodha|jainam|kite|symphony|\bxts\b", re.IGNORECASE)
 NAMES_NO_BROKER = ("core", "feeds", "store", "engine.py", "monitoring", "pilot")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -17,7 +18,10 @@ from orderwire.brokers.checklist import Finding
 from orderwire.brokers.registry import load_brokers
 from orderwire.config import Settings
 from orderwire.console import DataDir, err, operate, out, print_table, read_settings
+from orderwire.core.calendar import expiry_notice
+from orderwire.core.orders import IST
 from orderwire.errors import ConfigurationError, OrderwireError
+from orderwire.feeds.market import load_calendar
 from orderwire.store.users import Role, Scope
 from orderwire.web import operations
 
@@ -355,7 +359,20 @@ def _findings(settings: Settings) -> Iterator[tuple[str, bool, str]]:
         yield f"broker {name}", True, f"API {kind.api_version or 'unversioned'}"
     for name, why in brokers.failures.items():
         yield f"broker {name}", False, why
+    yield from _calendar_findings(settings)
     yield from _record_findings(settings)
+
+
+def _calendar_findings(settings: Settings) -> Iterator[tuple[str, bool, str]]:
+    try:
+        calendar = load_calendar(settings.market_calendar)
+    except ConfigurationError as error:
+        yield "market calendar", False, str(error)
+        return
+    today = datetime.now(IST).date()
+    notice = expiry_notice(calendar, today)
+    known = notice.text if notice is not None else f"holidays known through {calendar.known_through:%d %B %Y}"
+    yield "market calendar", calendar.days_left(today) >= 0, known
 
 
 def _record_findings(settings: Settings) -> Iterator[tuple[str, bool, str]]:

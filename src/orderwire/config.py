@@ -95,6 +95,11 @@ class Settings(BaseSettings):
         description="Poll and reconnect as in market hours whatever the clock says (simulators).",
     )
 
+    market_calendar: Path | None = Field(
+        default=None,
+        description="JSON file with the exchanges' hours and holidays; empty: the list of this release.",
+    )
+
     metrics_port: int = Field(
         default=0,
         ge=0,
@@ -139,6 +144,11 @@ class Settings(BaseSettings):
         if self.alert_webhook and not self.alert_webhook_secret.get_secret_value():
             raise ValueError("ORDERWIRE_ALERT_WEBHOOK needs ORDERWIRE_ALERT_WEBHOOK_SECRET")
         return self
+
+    @field_validator("market_calendar", mode="before")
+    @classmethod
+    def _none_when_empty(cls, value: Any) -> Any:
+        return value or None
 
     @field_validator("log_level")
     @classmethod
@@ -188,6 +198,8 @@ def variable(name: str) -> str:
 
 
 def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, tuple):
         return ",".join(value)
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

@@ -21,14 +21,15 @@ from orderwire.brokers.http import BrokerHttp, open_client
 from orderwire.brokers.registry import BrokerRegistry, load_brokers
 from orderwire.clock import Clock, SystemClock
 from orderwire.config import Settings
+from orderwire.core.events import EventType
 from orderwire.core.instruments import Instrument, InstrumentTable
 from orderwire.core.orders import AccountId
-from orderwire.core.recovery import in_market_hours
 from orderwire.engine import EventEngine
 from orderwire.errors import ConfigurationError
 from orderwire.feeds.desk import Desk
 from orderwire.feeds.fleet import FeedAccount, Fleet, FleetTools
 from orderwire.feeds.loop import FeedLoop
+from orderwire.feeds.market import Market, load_calendar
 from orderwire.monitoring.metrics import Sources, disk_of
 from orderwire.monitoring.notifier import Notifier, NotifierTools
 from orderwire.monitoring.station import Station
@@ -217,6 +218,10 @@ class Service:
         self.clock = clock or SystemClock()
         self.records = open_records(settings, clock=self.clock, brokers=brokers)
         self.engine = EventEngine(1)
+        self.market = Market(
+            load_calendar(settings.market_calendar), clock=self.clock, always_open=settings.market_always_open
+        )
+        self.engine.register(EventType.TIMER, self.market.on_timer)
         self.book = OrderBook(self.records.database, clock=self.clock, broker_now=self._broker_now)
         self.loop = FeedLoop()
         self.fleet = Fleet(
@@ -227,7 +232,7 @@ class Service:
                 shelf=_Shelf(self.records.database),
                 clock=self.clock,
                 chance=chance,
-                market_open=self._market_open,
+                market_open=self.market.is_open,
                 brokers=self.records.brokers,
             ),
             self.loop,
@@ -266,8 +271,8 @@ class Service:
             book=self.book,
             fleet=self.fleet.health,
             web=web.health,
-            market_open=self._market_open,
-            market_near=lambda: self._market_open(before=MARKET_NEAR),
+            market_open=self.market.is_open,
+            market_near=lambda: self.market.is_near(MARKET_NEAR),
             disk=lambda: disk_of(folder),
             clock=self.clock,
             brokers=tuple(self.records.brokers.classes),
@@ -280,7 +285,7 @@ class Service:
             owner=lambda account: self.records.accounts.get(account).owner,
             feeds=self.fleet.statuses,
             clock=self.clock,
-            market_open=self._market_open,
+            market_open=self.market.is_open,
             private=self.settings.private_targets,
         )
 
@@ -337,10 +342,6 @@ class Service:
         """Something of an account could not be kept (it is a dead letter now): its book tells again."""
         _log.error("not kept", account=account, reason=reason)
         self.fleet.refresh(account)
-
-    def _market_open(self, *, before: timedelta = timedelta(0)) -> bool:
-        now = self.clock.now()
-        return self.settings.market_always_open or in_market_hours(now) or in_market_hours(now + before)
 
 
 def control_socket(settings: Settings) -> Path:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -99,7 +99,7 @@ def test_a_reply_of_another_status_is_a_reply_too(status):
 
 def test_a_compressed_body_is_opened():
     async def story():
-        body = gzip.compress(b"a" * 1000)
+        body = gzip.compress(b"a" * 1000, mtime=0)
         async with http_over(answer(body, headers="Content-Encoding: gzip\r\n")) as (http, served, _):
             return await http.request("GET", served.root, purpose="p")
 
@@ -110,7 +110,7 @@ def test_a_compressed_body_is_opened():
     ("body", "headers", "why"),
     [
         (b"a" * 1001, "", "larger than 1000"),
-        (gzip.compress(b"a" * 1001), "Content-Encoding: gzip\r\n", "larger than 1000"),
+        (gzip.compress(b"a" * 1001, mtime=0), "Content-Encoding: gzip\r\n", "larger than 1000"),
         (b"not gzip", "Content-Encoding: gzip\r\n", "decompressed"),
     ],
 )
@@ -134,7 +134,7 @@ def test_the_brokers_time_is_known_from_its_last_date():
             clock.seconds += 5
             return [*known, http.broker_time(f"{served.root}/other"), http.broker_time("http://127.0.0.1:1")]
 
-    minute = START + timedelta(seconds=60)
+    minute = START + timedelta(seconds=60.5)  # a full second was told: half of it is the best guess
 
     assert run(story) == [None, minute, minute, minute + timedelta(seconds=5), None]
 
@@ -521,3 +521,59 @@ def test_no_header_makes_reading_a_date_fail(text):
     found = retry_after_seconds(text, now=START)
 
     assert found is None or found >= 0
+
+
+def test_accounts_that_share_a_budget_each_get_their_part_of_it():
+    shared = Bucket(budgets=(Budget(rate=10, scope="api_key", name="reads"),))
+    own = Bucket(budgets=(Budget(rate=10, scope="account", name="orders"),))
+    budgets = Budgets()
+    for number in range(120):
+        keys = {"account": f"a{number}", "api_key": "one key"}
+        budgets.reserve(Bucket(budgets=shared.budgets, patience=1e9), keys=keys, now=0.0)
+        budgets.reserve(own, keys=keys, now=0.0)
+
+    mine = {"account": "a1", "api_key": "one key"}
+
+    assert budgets.share(shared, keys=mine, now=1.0) == pytest.approx(120 / 10 / 0.6)
+    assert budgets.share(own, keys=mine, now=1.0) == 0.0
+    assert budgets.share(shared, keys={"account": "x", "api_key": "another"}, now=1.0) == 0.0
+    assert budgets.share(shared, keys=mine, now=62.0) == 0.0  # they are gone
+
+
+def test_calls_are_counted_by_broker_and_by_what_became_of_them():
+    script = (answer(), answer(status="503 Away"), answer(status="429 Too Many"), answer())
+
+    async def story():
+        buckets = {"one.reads": Bucket(budgets=(Budget(rate=3, per_seconds=60),), patience=0.0)}
+        async with http_over(*script, budgets=buckets) as (http, served, _):
+            for _ in script:
+                with suppress(BrokerUnreachableError):
+                    await http.request("GET", served.root, purpose="order_book", bucket="one.reads")
+            return http.calls(), http.outcomes()
+
+    calls, outcomes = run(story)
+
+    assert calls == {("one", "order_book"): 3}
+    assert outcomes == {("one", "2xx"): 1, ("one", "5xx"): 1, ("one", "429"): 1, ("one", "refused"): 1}
+
+
+def test_an_address_that_does_not_answer_is_counted_so():
+    async def story():
+        async with http_over() as (http, _, __):
+            with pytest.raises(BrokerUnreachableError):
+                await http.request("GET", "http://127.0.0.1:1", purpose="p")
+            return http.outcomes()
+
+    assert run(story) == {("", "unanswered"): 1}
+
+
+def test_the_offset_of_a_brokers_clock_is_known_with_its_error():
+    async def story():
+        date = "Date: Mon, 17 Aug 2026 04:31:00 GMT\r\n"
+        async with http_over(answer(headers=date)) as (http, served, _):
+            await http.request("GET", served.root, purpose="p")
+            return http.offsets()[served.root]
+
+    offset = run(story)
+
+    assert (offset.seconds, offset.error) == (60.5, 0.5)

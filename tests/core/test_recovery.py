@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderwire.core.orders import IST
 from orderwire.core.recovery import (
     CONTRADICTED_AFTER,
     HINT_SPACING,
@@ -12,7 +11,6 @@ from orderwire.core.recovery import (
     Freshness,
     freshness,
     hint_due,
-    in_market_hours,
     read_interval,
     reads_after_action,
     reconnect_delay,
@@ -92,21 +90,6 @@ def test_the_back_off_doubles_up_to_the_cap(attempt, ceiling):
 def test_without_push_the_book_is_read_once_after_an_action():
     assert reads_after_action(push=True) == (0.0, 0.25, 1.0)
     assert reads_after_action(push=False) == (0.5,)
-
-
-@pytest.mark.parametrize(
-    ("now", "expected"),
-    [
-        (datetime(2026, 8, 17, 9, 0, tzinfo=IST), True),
-        (datetime(2026, 8, 17, 8, 59, tzinfo=IST), False),
-        (datetime(2026, 8, 17, 23, 55, tzinfo=IST), True),
-        (datetime(2026, 8, 17, 23, 56, tzinfo=IST), False),
-        (datetime(2026, 8, 21, 12, 0, tzinfo=IST), True),
-        (datetime(2026, 8, 22, 12, 0, tzinfo=IST), False),
-    ],
-)
-def test_market_hours_span_the_equity_open_and_the_commodity_evening(now, expected):
-    assert in_market_hours(now) is expected
 
 
 def ist(day, clock):

@@ -174,7 +174,7 @@ class Trading:
             shelf=Shelf(),
             clock=self.clock,
             chance=lambda: 0.0,
-            market_open=lambda: True,
+            market_open=lambda segments: True,
             brokers=BrokerRegistry(classes=MappingProxyType({"paper": PaperBroker})),
         )
         self.fleet = Fleet(tools, self.loop)

@@ -72,7 +72,9 @@ def test_every_alert_has_a_way_to_people():
 
 
 def test_the_hours_of_alertmanager_are_those_of_the_market():
-    from orderwire.core.recovery import in_market_hours
+    from orderwire.feeds.market import load_calendar
+
+    calendar = load_calendar()
 
     (hours,) = next(
         one["time_intervals"]
@@ -88,7 +90,7 @@ def test_the_hours_of_alertmanager_are_those_of_the_market():
         moment = datetime(2026, 8, 17, tzinfo=UTC).replace(hour=minute // 60, minute=minute % 60)
         local = (minute + 330) % 1440
         inside = first <= local // 60 * 100 + local % 60 < last
-        assert inside or not in_market_hours(moment), moment
+        assert inside or not calendar.is_open(moment), moment
 
 
 def test_the_dashboard_is_the_one_its_program_makes():

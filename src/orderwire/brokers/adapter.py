@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -126,6 +126,9 @@ class BrokerAdapter(ABC):
         self.tools = tools
         self.session: BrokerSession | None = None
         """Set by the owner of the account's login before any call that needs it."""
+        self.segments: Collection[str] = ()
+        """Where this account trades, in the words of the market calendar (`NSE`, `CDS`, `MCX` …); empty: anywhere.
+        While all of them are closed, its books are read rarely."""
         self.heard_at = 0.0
         """Monotonic seconds of the last inbound byte of the stream; written by `listen`."""
         self.on_listening: Callable[[bool], None] | None = None
@@ -169,6 +172,13 @@ class BrokerAdapter(ABC):
     def broker_now(self) -> datetime | None:
         """Return what time it is at the broker, as far as it has said; None before. Any thread."""
         return None
+
+    def book_share(self) -> float:
+        """Return the seconds between reads of the order book that are this account's part of a shared budget.
+
+        `BrokerHttp.share` tells it; 0 when the account shares none. On the feed loop.
+        """
+        return 0.0
 
     # --- must: REST -----------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from typing import Any
 import httpx2
 
 from orderwire.clock import Clock
+from orderwire.core.offset import ClockOffset, observe
 from orderwire.errors import (
     BrokerUnreachableError,
     ConfigurationError,
@@ -32,6 +33,10 @@ _SLACK = 0.05
 _DEFAULT_PENALTY = 1.0
 """Seconds of silence after a 429 that names no Retry-After (kite.md §6.1: until the window resets)."""
 _LONGEST_PENALTY = 60.0
+_USER_LASTS = 60.0
+"""Seconds after its last call for which an account still counts as one that shares a budget."""
+_FOR_THE_BOOK = 0.6
+"""Of a shared budget, what reads of the order book may take together; trades, positions and users have the rest."""
 _CONNECT_SHARE = 0.45
 """Of a call's time, for TCP and again for TLS: the library must give up first, or it leaves the socket behind."""
 _UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
@@ -86,6 +91,8 @@ class _Window:
     budget: Budget
     spent: deque[float]
     closed_until: float = 0.0
+    users: dict[str, float] = field(default_factory=dict)
+    """When each account last took a turn; kept only where several may share the budget."""
 
     def opens_at(self, now: float) -> float:
         """Return when the next call may leave: never before one that waits already."""
@@ -117,7 +124,13 @@ class Budgets:
             )
         for window in windows:
             window.spent.append(moment)
+            if window.budget.scope != "account":
+                window.users[keys.get("account", "")] = now
         return moment - now
+
+    def share(self, bucket: Bucket, *, keys: Mapping[str, str], now: float) -> float:
+        """Return the seconds between reads that one account may take of what it shares with others."""
+        return max((_share(window, now) for window in self._of(bucket, keys)), default=0.0)
 
     def close(self, bucket: Bucket, *, keys: Mapping[str, str], until: float) -> None:
         """Let nothing of this bucket's shortest budget leave before `until`: the broker said 429."""
@@ -132,6 +145,13 @@ class Budgets:
                 self._windows[key] = _Window(budget, deque(maxlen=budget.rate))
             found.append(self._windows[key])
         return found
+
+
+def _share(window: _Window, now: float) -> float:
+    for account in [name for name, at in window.users.items() if now - at > _USER_LASTS]:
+        del window.users[account]
+    budget = window.budget
+    return len(window.users) * budget.per_seconds / (budget.rate * _FOR_THE_BOOK)
 
 
 class CircuitBreaker:
@@ -168,7 +188,7 @@ class CircuitBreaker:
 class BrokerHttp:
     """Sends a broker one request and says what became of it. One per process; feed loop only.
 
-    What was counted, and `broker_time`, may be asked from any thread; nothing else.
+    What was counted, `broker_time` and `offsets` may be asked from any thread; nothing else.
     """
 
     def __init__(
@@ -186,34 +206,52 @@ class BrokerHttp:
         self._budgets = Budgets()
         self._breaker = CircuitBreaker()
         self._sleep = sleep
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._limited: Counter[str] = Counter()
-        self._unanswered: Counter[str] = Counter()
-        self._ahead: dict[str, timedelta] = {}
+        self._calls: Counter[tuple[str, str]] = Counter()
+        self._outcomes: Counter[tuple[str, str]] = Counter()
+        self._offsets: dict[str, ClockOffset] = {}
 
     def counts(self) -> dict[str, int]:
-        """Return how many calls were sent, by purpose."""
-        total: Counter[str] = Counter()
-        for (_, purpose), count in self._counts.copy().items():
-            total[purpose] += count
-        return dict(total)
+        """Return how many calls were sent, by purpose (`order_book` is what polling costs)."""
+        purposes: Counter[str] = Counter()
+        for (_broker, purpose), calls in self.calls().items():
+            purposes[purpose] += calls
+        return dict(purposes)
 
     def calls(self) -> dict[tuple[str, str], int]:
         """Return how many calls were sent, by broker (what its buckets' names begin with) and purpose."""
-        return dict(self._counts)
+        return dict(self._calls)
+
+    def outcomes(self) -> dict[tuple[str, str], int]:
+        """Return what became of the calls, by broker.
+
+        An HTTP class (`2xx` …), `429`, `unanswered`, or `refused`, by ourselves: the budget is spent, or the
+        address is known to be down.
+        """
+        return dict(self._outcomes)
 
     def limited(self) -> dict[str, int]:
         """Return how many calls the broker refused with 429, by broker."""
-        return dict(self._limited)
+        return self._became("429")
 
     def unanswered(self) -> dict[str, int]:
         """Return how many calls brought no answer, by broker."""
-        return dict(self._unanswered)
+        return self._became("unanswered")
+
+    def _became(self, what: str) -> dict[str, int]:
+        return {broker: count for (broker, outcome), count in self.outcomes().items() if outcome == what}
 
     def broker_time(self, url: str) -> datetime | None:
-        """Return what time it is at this address by the last `Date` it sent, to the second; any thread."""
-        ahead = self._ahead.get(_origin(httpx2.URL(url)))
-        return None if ahead is None else self._clock.now() + ahead
+        """Return what time it is at this address, estimated from the `Date` of its replies; any thread."""
+        offset = self._offsets.get(_origin(httpx2.URL(url)))
+        return None if offset is None else self._clock.now() + timedelta(seconds=offset.seconds)
+
+    def offsets(self) -> dict[str, ClockOffset]:
+        """Return how far each address's clock is from ours, by scheme, host and port; any thread."""
+        return dict(self._offsets)
+
+    def share(self, bucket: str, *, keys: Mapping[str, str]) -> float:
+        """Return the seconds between reads that an account may take of the budgets it shares with others now."""
+        return self._budgets.share(self._buckets[bucket], keys=keys, now=self._clock.monotonic())
 
     async def request(
         self,
@@ -238,20 +276,24 @@ class BrokerHttp:
         BrokerUnreachableError (`sent` says whether the request may have arrived), ProtocolViolationError (a
         body above `most_bytes`, or one that cannot be decompressed). No message holds a query or a header.
         """
-        spec, keys = self._buckets[bucket], keys or {}
+        spec, keys, broker = self._buckets[bucket], keys or {}, bucket.partition(".")[0]
         request = self._build(method, url, headers=headers, params=params, data=data, json=json)
         origin = _origin(request.url)
-        self._refuse_while_down(spec, origin)
-        await self._take_turn(spec, keys)
-        broker = bucket.partition(".")[0]
-        self._counts[broker, purpose] += 1
+        try:
+            self._refuse_while_down(spec, origin)
+            await self._take_turn(spec, keys)
+        except BrokerUnreachableError:
+            self._outcomes[broker, "refused"] += 1
+            raise
+        self._calls[broker, purpose] += 1
         try:
             reply = await self._exchange(request, origin=origin, seconds=timeout, most_bytes=most_bytes)
         except BrokerUnreachableError:
-            self._unanswered[broker] += 1
+            self._outcomes[broker, "unanswered"] += 1
             raise
-        if reply.status == httpx2.codes.TOO_MANY_REQUESTS:
-            self._limited[broker] += 1
+        limited = reply.status == httpx2.codes.TOO_MANY_REQUESTS
+        self._outcomes[broker, "429" if limited else f"{reply.status // 100}xx"] += 1
+        if limited:
             raise self._too_many(reply, spec, keys, origin)
         return reply
 
@@ -287,7 +329,7 @@ class BrokerHttp:
         seconds: float,
         most_bytes: int,
     ) -> HttpReply:
-        sent = _SentMark()
+        sent, began_ns = _SentMark(), self._clock.time_ns()
         request.extensions = {
             **request.extensions,
             "trace": sent,
@@ -307,7 +349,13 @@ class BrokerHttp:
         else:
             self._breaker.heard(origin)
         if reply.date is not None:
-            self._ahead[origin] = reply.date - self._clock.now()
+            self._offsets[origin] = observe(
+                self._offsets.get(origin),
+                told=reply.date.timestamp(),
+                sent=began_ns / 1e9,
+                received=reply.received_ns / 1e9,
+                at=self._clock.monotonic(),
+            )
         return reply
 
     async def _read(self, request: httpx2.Request, *, most_bytes: int) -> HttpReply:

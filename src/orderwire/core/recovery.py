@@ -29,7 +29,7 @@ class FeedStatus(Struct, frozen=True, kw_only=True):
     since: datetime
     """When this freshness began."""
     detail: str = ""
-    """Why, in words for the trader; empty when LIVE."""
+    """Why, in words for the trader; empty when LIVE and all is well."""
     read_at: datetime | None = None
     """Last successful read of the order book."""
     connected: bool = False
@@ -67,10 +67,16 @@ class FeedFacts(Struct, frozen=True, kw_only=True):
     failing_for: float = 0.0
     """Since the first of the reads that failed in a row; 0 when the last one went well."""
     open_orders: int = 0
+    market_open: bool = True
+    broken: bool = False
+    """The adapter was cut off, because it harmed others."""
 
 
 STALE_AFTER = 15.0
 """Seconds without a successful read, with orders open, after which the page is out of date."""
+
+STALE_AT_NIGHT = 90.0
+"""The same while no exchange trades, when the book is read more rarely."""
 
 READS_AFTER_ACTION = (0.0, 0.25, 1.0)
 """Seconds after a place, modify or cancel of ours at which the book is read (placing sends no postback)."""
@@ -87,38 +93,76 @@ CONTRADICTED_AFTER = 1.1
 HEALTHY_AFTER = 30.0
 """Seconds a stream must deliver, with one good reconcile, before the back-off starts afresh."""
 
-_OPEN, _IDLE, _POLLING = 4.0, 30.0, 3.0
+_OPEN, _IDLE, _POLLING, _DOUBTED, _NIGHT = 4.0, 30.0, 3.0, 1.0, 300.0
 _BASE, _CAP_OPEN, _CAP_CLOSED = 0.5, 8.0, 60.0
+
+PUSH_GRACE = 1.5
+"""Seconds that the stream has to tell what a read of the book already showed; later counts as missed."""
+
+DOUBT_LASTS = 60.0
+"""Seconds after the last missed change for which the stream is doubted, unless it proves itself earlier."""
 
 
 def freshness(facts: FeedFacts) -> Freshness:
     """Decide what the page may say; the first rule that holds, worst first."""
+    if facts.broken:
+        return Freshness.STALE
     if not facts.push:
         return Freshness.MANUAL
     if not facts.logged_in:
         return Freshness.AUTH_REQUIRED
-    if facts.open_orders and _unread_for(facts) > STALE_AFTER:
+    if _is_stale(facts):
         return Freshness.STALE
-    if not facts.ever_read:
-        return Freshness.RECONCILING if facts.failing_for <= STALE_AFTER else Freshness.STALE
+    return _freshness_of_a_read_book(facts) if facts.ever_read else Freshness.RECONCILING
+
+
+def _freshness_of_a_read_book(facts: FeedFacts) -> Freshness:
     if not facts.streams or not facts.delivering:
         return Freshness.DEGRADED
     return Freshness.LIVE if facts.reconciled else Freshness.RECONCILING
+
+
+def _is_stale(facts: FeedFacts) -> bool:
+    if facts.open_orders and _unread_for(facts) > _stale_after(facts):
+        return True
+    return not facts.ever_read and facts.failing_for > STALE_AFTER
 
 
 def _unread_for(facts: FeedFacts) -> float:
     return facts.read_age if facts.ever_read else facts.failing_for
 
 
-def read_interval(state: Freshness, *, open_orders: int, market_open: bool = True) -> float | None:
-    """Return the seconds until the next routine read of the book, or None when none is due by itself."""
+def _stale_after(facts: FeedFacts) -> float:
+    return STALE_AFTER if facts.market_open else STALE_AT_NIGHT
+
+
+def read_interval(
+    state: Freshness,
+    *,
+    open_orders: int,
+    market_open: bool = True,
+    doubted: bool = False,
+    share: float = 0.0,
+) -> float | None:
+    """Return the seconds until the next routine read of the book, or None when none is due by itself.
+
+    `doubted`: the stream missed a change lately. `share`: what this account may take of a budget that it shares
+    with others, as seconds between reads; no state is worth more than that.
+    """
     if state in {Freshness.MANUAL, Freshness.AUTH_REQUIRED}:
         return None
     if not market_open:
-        return _IDLE
-    if state is Freshness.LIVE:
-        return _OPEN if open_orders else _IDLE
-    return _POLLING
+        return max(_IDLE if open_orders else _NIGHT, share)
+    if state is not Freshness.LIVE:
+        return max(_POLLING, share)
+    if doubted and open_orders:
+        return max(_DOUBTED, share)
+    return max(_OPEN if open_orders else _IDLE, share)
+
+
+def spread(seconds: float, *, chance: float) -> float:
+    """Return an interval shortened or stretched by up to a tenth, so that accounts started together drift apart."""
+    return seconds * (0.9 + 0.2 * chance)
 
 
 def reconnect_delay(attempt: int, *, chance: float, market_open: bool = True) -> float:
@@ -162,12 +206,3 @@ def renewal_due(now: datetime, *, ends: datetime | None) -> bool:
     quiet = local.weekday() < 5 and _RENEW_FROM <= local.time() < _FIRST_SESSION
     closes = datetime.combine(local.date(), _LAST_SESSION, IST)
     return now >= ends - _LAST_MINUTE or (quiet and ends < closes)
-
-
-def in_market_hours(now: datetime) -> bool:
-    """Say whether any segment may trade at `now` (aware): Monday to Friday, 09:00 to 23:55 IST.
-
-    Holidays are not known here: on one, feeds are read as on a trading day, which costs calls, never an update.
-    """
-    local = now.astimezone(IST)
-    return local.weekday() < 5 and _FIRST_SESSION <= local.time() <= _LAST_SESSION

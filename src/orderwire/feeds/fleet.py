@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
@@ -26,7 +26,7 @@ from orderwire.engine import EventEngine
 from orderwire.errors import ConfigurationError, NotFoundError, OrderwireError
 from orderwire.feeds.loop import FeedLoop
 from orderwire.feeds.poller import HeldOrders
-from orderwire.feeds.supervisor import ConnectLimiter, FeedSupervisor, FeedSurroundings
+from orderwire.feeds.supervisor import ConnectLimiter, FeedSupervisor, FeedSurroundings, make_adapter
 
 _log = structlog.get_logger(__name__)
 
@@ -34,6 +34,9 @@ _START_WAIT = 10.0
 _LOGIN_WAIT = 30.0
 _QUESTIONS_WAIT = 180.0
 """Seconds that a broker's checklist may take besides the time for which the stream is watched."""
+_SWITCH_WAIT = 2.0
+_END_WAIT = 3.0
+"""Seconds a feed may take to end; then it is left behind, and nothing of it passes any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +107,8 @@ class FleetTools:
     shelf: InstrumentShelf
     clock: Clock
     chance: Callable[[], float]
-    market_open: Callable[[], bool]
+    market_open: Callable[[Collection[str]], bool]
+    """Whether one of the named segments (none: any) may trade now."""
     brokers: BrokerRegistry
 
 
@@ -127,6 +131,8 @@ class Fleet:
         self._loading: dict[str, asyncio.Lock] = {}
         self._logging_in: dict[AccountId, asyncio.Lock] = {}
         """One login of an account at a time: at some brokers each ends the one before."""
+        self._loaded: dict[str, date] = {}
+        """The session day whose list each broker's adapters have."""
         self._around: FeedSurroundings | None = None
 
     # --- starting and stopping -------------------------------------------------------------------------
@@ -228,6 +234,41 @@ class Fleet:
 
         return self.loop.submit(ask()).result(seconds + _QUESTIONS_WAIT)
 
+    # --- real-time on and off --------------------------------------------------------------------------
+
+    def set_push(self, account: AccountId, *, on: bool) -> None:
+        """Switch an account's real-time updates on or off, at once.
+
+        After this returns no observation of its stream passes when off, and the book is being read, so that
+        nothing is lost in the change-over.
+
+        No effect on an account without a feed, or one that is as wanted. It is not written down: what the
+        account starts with the next time is `FeedAccount.push`.
+        """
+        if account in self._feeds:
+            self.loop.submit(self._switch(account, on=on)).result(_SWITCH_WAIT)
+
+    def pushes(self, account: AccountId) -> bool | None:
+        """Say whether an account is on real-time updates; None when it has no feed."""
+        feed = self._feeds.get(account)
+        return feed.push if feed else None
+
+    async def _switch(self, account: AccountId, *, on: bool) -> None:
+        feed = self._feeds.get(account)
+        if feed is not None:
+            feed.set_push(on)
+
+    # --- figures ---------------------------------------------------------------------------------------
+
+    def feeds(self) -> list[FeedSupervisor]:
+        """Return every feed, for its counters; to be read only."""
+        return list(self._feeds.values())
+
+    @property
+    def http(self) -> BrokerHttp | None:
+        """Every broker's HTTP client, for its call counts and clock offsets; None before the start."""
+        return self._http
+
     # --- logging in ------------------------------------------------------------------------------------
 
     def login_url(self, account: AccountId, *, state: str) -> str | None:
@@ -267,11 +308,17 @@ class Fleet:
         await self._load_instruments(adapter)
         return session
 
+    async def _load_instruments_for(self, account: AccountId) -> None:
+        await self._load_instruments(self._feeds[account].adapter)
+
     async def _load_instruments(self, adapter: BrokerAdapter) -> None:
         """Load the day's list once per broker; an order with an unknown instrument is shown flagged anyway."""
+        day = session_date(self._tools.clock.now())
+        if self._loaded.get(adapter.name) == day:
+            return
         async with self._loading.setdefault(adapter.name, asyncio.Lock()):
-            day = session_date(self._tools.clock.now())
-            if self._tools.shelf.day(adapter.name) == day:
+            if self._loaded.get(adapter.name) == day or self._tools.shelf.day(adapter.name) == day:
+                self._loaded[adapter.name] = day
                 return
             try:
                 listed = await adapter.instruments_of_the_day()
@@ -280,6 +327,7 @@ class Fleet:
                 _log.warning("instruments not loaded", broker=adapter.name, error=str(error))
                 return
             self._instruments[adapter.name].table = table
+            self._loaded[adapter.name] = day
 
     def _shelve(self, broker: str, day: date, listed: Sequence[Instrument]) -> InstrumentTable:
         """A hundred thousand rows take a second: in a worker thread, so that no feed waits for them."""
@@ -300,15 +348,19 @@ class Fleet:
             connects=ConnectLimiter(),
             market_open=tools.market_open,
             renew=self._renew,
+            instruments=self._load_instruments_for,
         )
         self._ticker = asyncio.create_task(self._tick())
 
     async def _close(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
-        for account in list(self._running):
-            self._running[account].cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        for task in self._running.values():
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=_END_WAIT)
+        for feed in self._feeds.values():
+            feed.close()
         self._running.clear()
         self._feeds.clear()
         if self._client is not None:
@@ -334,7 +386,7 @@ class Fleet:
         adapter.session = self._still_valid(account.session)
         feed = FeedSupervisor(adapter, self._around, push=account.push)
         self._feeds[feed.account] = feed
-        self._running[feed.account] = asyncio.create_task(self._keep(feed), name=f"feed {feed.account}")
+        self._running[feed.account] = asyncio.create_task(feed.run(), name=f"feed {feed.account}")
 
     def _adapter(self, account: FeedAccount, http: BrokerHttp) -> BrokerAdapter:
         kind = self._tools.brokers.get(account.broker)
@@ -344,7 +396,7 @@ class Fleet:
             clock=self._tools.clock,
             publisher=self._tools.engine,
         )
-        return kind(account.profile, tools)
+        return make_adapter(kind, account.profile, tools)
 
     def _refuse(self, account: FeedAccount, why: str) -> None:
         _log.error("account without a feed", account=account.profile.account, reason=why)
@@ -356,21 +408,17 @@ class Fleet:
         )
         self._refused[account.profile.account] = (account.broker, status)
 
-    async def _keep(self, feed: FeedSupervisor) -> None:
-        if feed.adapter.session is not None:
-            await self._load_instruments(feed.adapter)
-        await feed.run()
-
     async def _end(self, account: AccountId) -> None:
-        task = self._running.pop(account, None)
-        feed = self._feeds.pop(account, None)
+        task, feed = self._running.pop(account, None), self._feeds.pop(account, None)
         if feed is not None:
             left = feed.health()
             self._left.update({(left.broker, what): count for what, count in left.counts.items()})
         self._refused.pop(account, None)
         if task is not None:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.wait({task}, timeout=_END_WAIT)
+        if feed is not None:
+            feed.close()
 
     def _still_valid(self, session: BrokerSession | None) -> BrokerSession | None:
         if session is None or (session.expires_at and session.expires_at <= self._tools.clock.now()):

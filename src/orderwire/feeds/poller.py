@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from orderwire.brokers.adapter import BrokerAdapter
@@ -30,12 +31,12 @@ class BookPoller:
         self._orders: dict[OrderId, OrderUpdate] = {}
         self._trades: set[tuple[str, OrderId, str]] = set()
         self._positions: dict[tuple[str, str, str], Position] = {}
-        self.missed_by_push = 0
-        """Rows that told us something the stream had not, since the start."""
+        self.rows: Sequence[OrderUpdate] = ()
+        """The book as it was last read."""
 
     async def read_orders(self) -> bool:
         """Read the order book, publish what differs; True when an execution is new, so trades are due."""
-        rows = await self._adapter.order_book()
+        self.rows = rows = await self._adapter.order_book()
         fills = False
         for row in rows:
             before = self._orders.get(row.order_id)
@@ -80,8 +81,6 @@ class BookPoller:
             row.price,
             row.trigger_price,
         )
-        if not agrees:
-            self.missed_by_push += 1
         overlaid = held.pending_modify or held.pending_cancel or held.conflict or held.checking
         return agrees and not overlaid
 

@@ -5,27 +5,35 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 
-from orderwire.brokers.adapter import BrokerAdapter, BrokerSession
+from orderwire.brokers.adapter import AccountProfile, AdapterTools, BrokerAdapter, BrokerSession
 from orderwire.clock import Clock
 from orderwire.core import recovery
+from orderwire.core.alerts import Notice
 from orderwire.core.events import Event, EventType
 from orderwire.core.health import FeedHealth
-from orderwire.core.orders import AccountId, OrderId, Unreadable
+from orderwire.core.orders import IST, AccountId, OrderId, Unreadable
 from orderwire.core.recovery import BookRead, FeedFacts, FeedStatus, Freshness
 from orderwire.errors import (
     BrokerError,
     BrokerUnreachableError,
+    ConfigurationError,
+    OrderwireError,
     PermissionRefusedError,
     ProtocolViolationError,
     SessionExpiredError,
 )
 from orderwire.feeds.poller import BookPoller, HeldOrders
+from orderwire.feeds.pushwatch import PushWatch
+from orderwire.feeds.valve import Valve
+from orderwire.feeds.watched import watched
 
 _log = structlog.get_logger(__name__)
 
@@ -41,6 +49,7 @@ _DETAILS = {
 
 _EXPLAINS = {
     "login": Freshness.AUTH_REQUIRED,
+    "instruments": Freshness.RECONCILING,
     "read": Freshness.STALE,
     "stream": Freshness.DEGRADED,
     "trades": Freshness.STALE,
@@ -48,9 +57,43 @@ _EXPLAINS = {
 }
 """Which freshness a failure of what explains to the trader."""
 
+_WITHIN = {"login": 150.0, "instruments": 150.0, "read": 30.0, "trades": 30.0, "positions": 30.0}
+"""Seconds an adapter's work may take, waiting for its budget included; a stream may take for ever."""
+
 _SESSION_LASTS = 60.0
 _LOGIN_PAUSE, _LOGIN_PAUSE_CAP = 2.5, 900.0
 """Seconds: a session ended sooner than the first was taken from us; logins then wait from 5 s up to 15 min."""
+
+_OPENING = 20.0
+"""Seconds a stream may take from the connect until it delivers."""
+_SILENT = 30.0
+"""Seconds without a byte after which a stream is ended here, whatever its adapter's own deadline: the last net."""
+_INSTRUMENTS_WAIT = 15.0
+"""Seconds for which the first read and the stream wait for the day's list of instruments."""
+_LET_GO = 1.0
+"""Seconds a cancelled piece of an adapter's work may take to end."""
+_UNREADABLE_STREAMS = 3
+"""Streams in a row that ended because they could not be read; then the account polls until the next login."""
+_BLOCKED_MOST, _BLOCKED_MEMORY = 5.0, 600.0
+"""Seconds for which an adapter may hold up everybody's feeds within so many seconds; then it is cut off."""
+_AFTER_CRASH = 5.0
+_ALERT_PAUSE = 600.0
+"""Seconds in which one account raises the same alert once."""
+_OPENING_SPREAD = 3.0
+"""Seconds over which the accounts' first reads after the opening of the market are spread."""
+
+
+def make_adapter(kind: type[BrokerAdapter], profile: AccountProfile, tools: AdapterTools) -> BrokerAdapter:
+    """Make an account's adapter. Raises OrderwireError, whatever its class raises."""
+    try:
+        return kind(profile, tools)
+    except OrderwireError:
+        raise
+    except Exception as error:
+        _log.exception("adapter fault", account=profile.account, broker=kind.name, what="making it")
+        raise ConfigurationError(
+            f"The {kind.title} adapter cannot be made: {type(error).__name__}: {error}"
+        ) from error
 
 
 _RENEWAL_PACE = 20.0
@@ -88,6 +131,8 @@ class FeedCounters:
     reads: int = 0
     failed_reads: int = 0
     violations: int = 0
+    blocked: float = 0.0
+    """Seconds for which this account's adapter held up the feed loop."""
     faults: dict[str, int] = field(default_factory=dict)
     """Errors that no adapter should raise, by name."""
 
@@ -102,9 +147,34 @@ class FeedSurroundings:
     chance: Callable[[], float]
     """Uniform in [0, 1)."""
     connects: ConnectLimiter
-    market_open: Callable[[], bool]
+    market_open: Callable[[Collection[str]], bool]
+    """Whether one of the named segments (none: any) may trade now."""
     renew: Callable[[AccountId], Awaitable[BrokerSession | None]]
     """Obtain a new session without the user, or None when the user must log in."""
+    instruments: Callable[[AccountId], Coroutine[Any, Any, None]] | None = None
+    """Load the day's instruments for this account's broker, where they are not loaded yet."""
+
+
+@dataclass(slots=True)
+class _StreamState:
+    """How an account's stream is doing."""
+
+    task: asyncio.Task[None] | None = None
+    session: BrokerSession | None = None
+    """With which it was dialled."""
+    began: float = 0.0
+    delivering_since: float | None = None
+    delivered_for: float = 0.0
+    """Seconds the streams that have ended delivered."""
+    heard_from: float = 0.0
+    """When it began to deliver, on the adapter's clock."""
+    was_healthy: bool = False
+    """The last one lasted, and the book was read meanwhile."""
+    not_before: float = 0.0
+    unreadable: int = 0
+    """Streams in a row that ended because they could not be read."""
+    kept: bool = False
+    """One could not be ended."""
 
 
 class FeedSupervisor:
@@ -115,12 +185,19 @@ class FeedSupervisor:
         self.adapter = adapter
         self.counters = FeedCounters()
         self.poller = BookPoller(adapter, held=around.held)
+        self.valve = Valve(self.account, adapter.tools.publisher, push=push)
+        self.watch = PushWatch()
         self._around = around
         self._push = push
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
+        """A pause before the next connect is over before its time."""
+        self._changed = asyncio.Event()
+        """Something on which it depends whether a stream may run."""
+        self._cut_off = asyncio.Event()
+        self._known = asyncio.Event()
+        self._ended = False
         self._logged_in = asyncio.Event()
-        self._allowed = asyncio.Event()
-        """Set by each login: an account that was refused the stream may have it now."""
         self._logged_out = asyncio.Event()
         self._logged_out.set()
         self._side_books_due = asyncio.Event()
@@ -129,25 +206,31 @@ class FeedSupervisor:
         """Reads answer hints up to the first that begins then; the first of all answers those of an earlier process."""
         self._hint_read_at: float | None = None
         self._histories: set[OrderId] = set()
-        self._delivering_since: float | None = None
-        self._delivered_for = 0.0
-        """Seconds the streams that have ended delivered."""
         self._down_since: float | None = None
+        self._stream = _StreamState()
         self._reconciled = False
         self._streams = adapter.has_stream
         self._read_at: float | None = None
         self._read_wall: datetime | None = None
+        self._reading_since: float | None = None
         self._failing_since: float | None = None
         self._last_try: float | None = None
+        self._last_end = 0.0
         self._not_before = 0.0
-        self._stream_not_before = 0.0
+        self._jitter = 0.5
         self._side_books_read = False
+        self._open_orders, self._market_open = 0, True
+        self._blocks: deque[tuple[float, float]] = deque()
+        self._alerted: dict[str, float] = {}
         self._details: dict[Freshness, str] = {}
         """In words what went wrong, by the freshness it explains."""
         self._next_try: datetime | None = None
         self._status = FeedStatus(
             account=self.account, freshness=Freshness.RECONCILING, since=around.clock.now()
         )
+        self.valve.on_pushed = self._on_pushed
+        self.valve.on_foreign = self._on_foreign
+        adapter.tools = replace(adapter.tools, publisher=self.valve)
         adapter.on_listening = self._on_listening
         adapter.on_violation = self._on_violation
 
@@ -160,7 +243,7 @@ class FeedSupervisor:
 
     def health(self) -> FeedHealth:
         """Say how the feed is doing; any thread, from values that are each replaced whole."""
-        now, since, down = self._around.clock.monotonic(), self._delivering_since, self._down_since
+        now, since, down = self._around.clock.monotonic(), self._stream.delivering_since, self._down_since
         adapter, status, counters = self.adapter, self._status, self.counters
         broker_now = adapter.broker_now()
         return FeedHealth(
@@ -170,34 +253,56 @@ class FeedSupervisor:
             since=status.since,
             detail=status.detail,
             read_at=status.read_at,
-            streams=self._streams and self._push and self._logged_in.is_set(),
+            streams=self._may_listen(),
             connected=since is not None,
-            connected_seconds=self._delivered_for + (now - since if since is not None else 0.0),
+            connected_seconds=self._stream.delivered_for + (now - since if since is not None else 0.0),
             down_seconds=now - down if down is not None else 0.0,
             heartbeat_age=max(now - adapter.heard_at, 0.0)
             if since is not None and adapter.heard_at
             else None,
             clock_offset=(self._around.clock.now() - broker_now).total_seconds() if broker_now else None,
             open_orders=self._around.held.open_orders(self.account),
-            market_open=self._around.market_open(),
+            market_open=self._around.market_open(self.adapter.segments),
             counts={
                 "reconnects": counters.reconnects,
                 "reads": counters.reads,
                 "failed_reads": counters.failed_reads,
                 "violations": counters.violations,
                 "faults": sum(counters.faults.copy().values()),
-                "missed_by_push": self.poller.missed_by_push,
+                "missed_by_push": self.watch.missed,
             },
         )
 
+    @property
+    def push(self) -> bool:
+        """Whether the account is on real-time updates; False: MANUAL."""
+        return self._push
+
+    def set_push(self, on: bool) -> None:
+        """Switch the account's real-time updates on or off; from now on nothing of a stream passes when off.
+
+        Either way the book is read at once, so that what the change-over left out is found there.
+        """
+        if on is self._push:
+            return
+        self._push, self.valve.push = on, on and not self._stream.kept
+        if not on:
+            self._end_stream()
+        self._turn()
+        self.request_read()
+        self.tick()
+
     def log_in(self, session: BrokerSession) -> None:
-        """Use this session from now on; a running stream with another token is left to end by itself."""
+        """Use this session from now on; a stream with another login's token is ended and dialled anew."""
         self.adapter.session = session
+        if self._stream.session is not None and self._stream.session.secrets != session.secrets:
+            self._end_stream()
         self._streams = self.adapter.has_stream
-        self._allowed.set()
+        self._stream.unreadable = 0
         self._not_before = 0.0
         self._details.clear()
         self._mark_logged_in()
+        self._turn()
         self.request_read()
         self.tick()
 
@@ -215,7 +320,10 @@ class FeedSupervisor:
         """Something about this order wants confirming by REST; `tie` asks for its history as well.
 
         Hints that wait at the same time share one read, and a flood of them causes at most one per `HINT_SPACING`.
+        With push off a broker's callback (`hint`) is no reason to read: that would be a push path.
         """
+        if reason.startswith("hint") and not self._push:
+            return
         if reason.startswith("tie"):
             self._histories.add(order_id)
         now = _now()
@@ -227,10 +335,13 @@ class FeedSupervisor:
 
     def tick(self) -> None:
         """Recompute the freshness; called on every event here and once a second by the fleet."""
+        if self._ended:
+            return
+        self._enforce()
         facts = self._facts()
         self._watch_stream(facts)
         state = recovery.freshness(facts)
-        detail = self._details.get(state) or _DETAILS[state]
+        detail = self._details.get(state) or self._remark(state) or _DETAILS[state]
         told = (self._status.freshness, self._status.detail, self._status.connected)
         now_wall = self._around.clock.now()
         self._status = FeedStatus(
@@ -243,6 +354,7 @@ class FeedSupervisor:
             reconnects=self.counters.reconnects,
             next_try=self._next_try,
         )
+        self._follow(facts)
         if told != (state, detail, facts.delivering):
             self._around.publish(Event(EventType.FEED_STATUS, self._status))
 
@@ -254,20 +366,95 @@ class FeedSupervisor:
         elif self._down_since is None:
             self._down_since = self._around.clock.monotonic()
 
+    def _follow(self, facts: FeedFacts) -> None:
+        """Let what changed around the feed change its pace at once."""
+        if facts.open_orders != self._open_orders:
+            self._open_orders = facts.open_orders
+            self._wake.set()
+        if facts.market_open != self._market_open:
+            self._market_open = facts.market_open
+            if facts.market_open:  # everybody's at the same moment: spread
+                self._last_try = _now()
+                self.request_read(after=_OPENING_SPREAD * self._around.chance())
+                self._turn()
+
+    def _remark(self, state: Freshness) -> str:
+        """Say what is worth knowing although nothing is down."""
+        share = self._share()
+        usual = recovery.read_interval(
+            state, open_orders=self._open_orders, market_open=self._market_open, doubted=False
+        )
+        if usual is not None and share > usual:
+            return (
+                f"Many accounts share the broker's limit: the order book is read every {share:.0f} s, "
+                f"not every {usual:.0f} s."
+            )
+        if state is Freshness.LIVE and self.watch.doubted(_now()):
+            return "The live stream missed a change; the order book is read every second until it keeps up again."
+        return ""
+
     # --- the feed --------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Keep the feed up until cancelled."""
+        """Keep the feed up until cancelled, or until its adapter is cut off for harming others."""
         if self.adapter.session is not None:
             self._mark_logged_in()
         self._around.publish(Event(EventType.FEED_STATUS, self._status))
+        try:
+            while not self._cut_off.is_set():
+                await self._work_until_cut_off()
+            self.valve.open = False
+            self.tick()
+        finally:
+            self._ended = True
+
+    def close(self) -> None:
+        """Let nothing of this account through any more: another owner of the feed may speak now."""
+        self._ended = True
+        self.valve.open = False
+
+    async def _work_until_cut_off(self) -> None:
+        work = asyncio.create_task(self._work())
+        cut_off = asyncio.create_task(self._cut_off.wait())
+        try:
+            await asyncio.wait({work, cut_off}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._ended = True
+            raise
+        finally:
+            cut_off.cancel()
+            work.cancel()
+            await asyncio.wait({work}, timeout=2 * _LET_GO)
+            if not work.done():
+                self._count_fault("work kept")
+        if work.done() and not work.cancelled() and (error := work.exception()) is not None:
+            self._fault("feed", error)
+            await asyncio.sleep(_AFTER_CRASH)
+
+    async def _work(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._log_in_again())
             tasks.create_task(self._renew_in_time())
+            tasks.create_task(self._knowing_instruments())
             tasks.create_task(self._reading())
             tasks.create_task(self._reading_side_books())
-            if self._push:
-                tasks.create_task(self._listening())
+            tasks.create_task(self._listening())
+
+    async def _knowing_instruments(self) -> None:
+        load = self._around.instruments
+        while load is not None:
+            await self._logged_in.wait()
+            await self._airlock("instruments", load(self.account))
+            self._known.set()
+            await self._logged_out.wait()
+        self._known.set()
+
+    async def _until_known(self) -> None:
+        """Give the day's instruments some time: rows read without them show the broker's own symbols."""
+        await self._logged_in.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_INSTRUMENTS_WAIT):
+                await self._known.wait()
 
     async def _log_in_again(self) -> None:
         """Obtain a session whenever there is none and the broker needs no user for it.
@@ -302,18 +489,28 @@ class FeedSupervisor:
         session = await self._around.renew(self.account)
         if session is not None:
             self.log_in(session)
+        else:
+            title = self.adapter.title
+            self._alert(
+                "login needed", f"{title} needs a login by the user; nothing is read or told until then."
+            )
 
     def _mark_logged_in(self) -> None:
         self._logged_in.set()
         self._logged_out.clear()
 
+    # --- reading ---------------------------------------------------------------------------------------
+
     async def _reading(self) -> None:
+        await self._until_known()
         while True:
             await self._logged_in.wait()
             await self._until_due()
             if self._logged_in.is_set():
                 await self._airlock("read", self._read())
+                self._reading_since, self._last_end = None, _now()
                 self.tick()
+                await asyncio.sleep(0)  # an adapter that never waits must not keep the loop to itself
 
     async def _until_due(self) -> None:
         while True:
@@ -321,11 +518,9 @@ class FeedSupervisor:
             due = self._next_read()
             if due is not None and due <= _now():
                 break
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout_at(due):
                     await self._wake.wait()
-            except TimeoutError:
-                continue
         while self._requests and self._requests[0] <= _now():
             heapq.heappop(self._requests)
 
@@ -333,7 +528,9 @@ class FeedSupervisor:
         interval = recovery.read_interval(
             self._status.freshness,
             open_orders=self._around.held.open_orders(self.account),
-            market_open=self._around.market_open(),
+            market_open=self._around.market_open(self.adapter.segments),
+            doubted=self.watch.doubted(_now()),
+            share=self._share(),
         )
         due = []
         if self._requests:
@@ -341,17 +538,27 @@ class FeedSupervisor:
         if self._last_try is None:
             due.append(_now())
         elif interval is not None:
-            due.append((self._last_try or 0.0) + interval)
+            interval = recovery.spread(interval, chance=self._jitter)
+            due.append(max(self._last_try + interval, self._last_end + interval / 2))
         return max(min(due), self._not_before) if due else None
 
+    def _share(self) -> float:
+        try:
+            return float(self.adapter.book_share())
+        except Exception as error:  # noqa: BLE001 - the airlock: asked at every tick, where nothing may fail
+            self._count_fault(type(error).__name__)
+            return 0.0
+
     async def _read(self) -> None:
-        started = self._last_try = _now()
+        started = self._last_try = self._reading_since = _now()
+        self._jitter = self._around.chance()
         self.counters.reads += 1
-        asked_ns = self._around.clock.time_ns()
+        asked_ns, judge = self._around.clock.time_ns(), self._reconciled
         answers = self._answer_due
         if answers is not None:
             self._hint_read_at = started
         fills = await self.poller.read_orders()
+        self.watch.shown(self.poller.rows, now=_now(), judge=judge and self._reconciled)
         if answers is not None:
             if self._answer_due == answers <= started:
                 self._answer_due = None
@@ -368,7 +575,7 @@ class FeedSupervisor:
         self._read_at, self._read_wall = _now(), self._around.clock.now()
         self._failing_since = None
         self._details.pop(Freshness.STALE, None)
-        if self._delivering_since is not None and started >= self._delivering_since:
+        if self._stream.delivering_since is not None and started >= self._stream.delivering_since:
             self._reconciled = True
 
     async def _reading_side_books(self) -> None:
@@ -381,43 +588,105 @@ class FeedSupervisor:
             await self._airlock("positions", self.poller.read_positions())
             self._side_books_read = True
 
+    # --- listening -------------------------------------------------------------------------------------
+
     async def _listening(self) -> None:
+        await self._until_known()
         attempt = 0
         while True:
-            await self._logged_in.wait()
-            if not self._streams:
-                self._allowed.clear()
-                await self._allowed.wait()
-                continue
+            await self._until_may_listen()
             await self._around.connects.take()
+            if not self._may_listen():
+                continue
             self._next_try = None
-            began = _now()
-            await self._airlock("stream", self.adapter.listen())
-            healthy = self._reconciled and _now() - began >= recovery.HEALTHY_AFTER
-            self.adapter.listening = False
-            attempt = 1 if healthy else attempt + 1
+            await self._one_stream()
+            attempt = 1 if self._stream.was_healthy else attempt + 1
             await self._back_off(attempt)
 
+    async def _until_may_listen(self) -> None:
+        while not self._may_listen():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _may_listen(self) -> bool:
+        return self._push and self._streams and not self._stream.kept and self._logged_in.is_set()
+
+    async def _one_stream(self) -> None:
+        """Run the stream to its end, its adapter's or ours; it is gone, or the valve shut to it, afterwards."""
+        self._stream.was_healthy = False
+        self._stream.session, self._stream.began = self.adapter.session, _now()
+        self._stream.task = stream = asyncio.create_task(self._airlock("stream", self.adapter.listen()))
+        ending = asyncio.create_task(self._ending(stream))
+        try:
+            await asyncio.wait({stream, ending}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ending.cancel()
+            stream.cancel()
+            await asyncio.wait({stream}, timeout=_LET_GO)
+            self._stream.task = self._stream.session = None
+            self.adapter.listening = False
+            if not stream.done():
+                self._keeps_its_stream()
+
+    async def _ending(self, stream: asyncio.Task[None]) -> None:
+        """Wait until the stream was told to end, by whomever, and has had its time."""
+        while not stream.cancelling():
+            self._changed.clear()
+            await self._changed.wait()
+        await asyncio.sleep(_LET_GO)
+
+    def _end_stream(self) -> None:
+        if self._stream.task is not None:
+            self._stream.task.cancel()
+        self._changed.set()
+
+    def _keeps_its_stream(self) -> None:
+        """A stream that cannot be ended may speak at any time: never listen to it again."""
+        self._stream.kept, self.valve.push = True, False
+        self._say(Freshness.DEGRADED, f"The {self.adapter.title} adapter did not let go of its stream.")
+        self._count_fault("stream kept")
+
     async def _back_off(self, attempt: int) -> None:
-        if not self._logged_in.is_set() or not self._streams:
+        if not self._may_listen():
             return
         delay = recovery.reconnect_delay(
-            attempt, chance=self._around.chance(), market_open=self._around.market_open()
+            attempt, chance=self._around.chance(), market_open=self._around.market_open(self.adapter.segments)
         )
-        delay = max(delay, self._stream_not_before - _now())
+        delay = max(delay, self._stream.not_before - _now())
         self.counters.reconnects += 1
+        self._next_try = self._around.clock.now() + timedelta(seconds=delay)
         self.tick()
-        await asyncio.sleep(delay)
+        self._hurry.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._hurry.wait()
+
+    def _turn(self) -> None:
+        """Whether a stream may run, or must wait, has changed."""
+        self._changed.set()
+        if self._stream.not_before <= _now():
+            self._hurry.set()
 
     def _on_listening(self, delivers: bool) -> None:
-        if self._delivering_since is not None:
-            self._delivered_for += _now() - self._delivering_since
-        self._delivering_since = _now() if delivers else None
+        if self._stream.delivering_since is not None:
+            lasted = _now() - self._stream.delivering_since
+            self._stream.delivered_for += lasted
+            self._stream.was_healthy = self._reconciled and lasted >= recovery.HEALTHY_AFTER
+        self._stream.delivering_since = _now() if delivers else None
         if delivers:
+            self._stream.heard_from = self._around.clock.monotonic()
             self._details.pop(Freshness.DEGRADED, None)
         self._reconciled = False
         self.request_read()
         self.tick()
+
+    def _on_pushed(self, update: Any) -> None:
+        self._stream.unreadable = 0
+        self.watch.pushed(update)
+
+    def _on_foreign(self) -> None:
+        self._count_fault("another account's")
+        self._say(Freshness.STALE, f"The {self.adapter.title} adapter published another account's data.")
 
     def _on_violation(self, error: ProtocolViolationError) -> None:
         """The stream left a message out: what it would have told is in the book."""
@@ -438,10 +707,14 @@ class FeedSupervisor:
             )
             self._around.publish(Event(EventType.UNREADABLE, unreadable))
 
-    async def _airlock(self, what: str, work: Awaitable[None]) -> None:
+    # --- what went wrong -------------------------------------------------------------------------------
+
+    async def _airlock(self, what: str, work: Coroutine[Any, Any, None]) -> None:
         """Run a piece of the adapter's work; what it raises is classified, counted and named, never lost."""
+        limit = asyncio.timeout(_WITHIN.get(what))
         try:
-            await work
+            async with limit:
+                await watched(work, time=self._around.clock.monotonic, told=self._blocked)
         except SessionExpiredError as error:
             self._expire(str(error))
         except PermissionRefusedError as error:
@@ -449,51 +722,136 @@ class FeedSupervisor:
             if what == "stream":
                 self._streams = False
         except ProtocolViolationError as error:
-            self.counters.violations += 1
-            self._keep(error)
-            self._failed(what, error)
+            self._violated(what, error)
         except BrokerUnreachableError as error:
             self._failed(what, error)
             wait = _now() + (error.retry_after or 0.0)
             if what == "stream":
-                self._stream_not_before = wait
+                self._stream.not_before = wait
             else:
                 self._not_before = max(self._not_before, wait)
         except BrokerError as error:
             self._failed(what, error)
+        except TimeoutError as error:
+            late = TimeoutError(f"not done within {_WITHIN.get(what, 0):.0f} s")
+            self._fault(what, late if limit.expired() else error)
         except Exception as error:  # noqa: BLE001 - the airlock: one account's adapter must not harm another's
-            name = type(error).__name__
-            self.counters.faults[name] = self.counters.faults.get(name, 0) + 1
-            _log.exception("adapter fault", account=self.account, broker=self.adapter.name, what=what)
-            self._failed(what, error)
+            self._fault(what, error)
         self.tick()
 
+    def _violated(self, what: str, error: ProtocolViolationError) -> None:
+        self.counters.violations += 1
+        self._keep(error)
+        self._failed(what, error)
+        title = self.adapter.title
+        if what != "stream":
+            self._alert("unreadable answer", f"What {title} answers cannot be read any more: {error}")
+            return
+        self._stream.unreadable += 1
+        if self._stream.unreadable < _UNREADABLE_STREAMS:
+            self._alert("unreadable stream", f"{title}'s stream cannot be read: {error}")
+            return
+        self._streams = False
+        self._say(
+            Freshness.DEGRADED,
+            f"{title}'s stream has become incompatible; the order book is read every few seconds instead.",
+        )
+        self._alert(
+            "incompatible stream",
+            f"{title}'s stream has become incompatible and is left alone until the next login; "
+            f"the order book is read instead: {error}",
+        )
+
+    def _fault(self, what: str, error: BaseException) -> None:
+        name = type(error).__name__
+        _log.error("adapter fault", account=self.account, broker=self.adapter.name, what=what, exc_info=error)
+        words = f"The {self.adapter.title} adapter failed at the {what}: {name}: {error}"[:300]
+        self._count_fault(name)
+        self._failed(what, RuntimeError(words))
+        self._alert(f"adapter fault: {name}", words)
+
+    def _count_fault(self, name: str) -> None:
+        self.counters.faults[name] = self.counters.faults.get(name, 0) + 1
+
     def _failed(self, what: str, error: Exception) -> None:
-        self._details[_EXPLAINS[what]] = str(error)
+        if what in _EXPLAINS:
+            self._details[_EXPLAINS[what]] = str(error)
         if what == "read":
             self.counters.failed_reads += 1
             self._failing_since = self._failing_since or _now()
         _log.warning("feed trouble", account=self.account, what=what, error=str(error))
+
+    def _blocked(self, seconds: float) -> None:
+        """The adapter held up everybody's feeds: name it, and cut it off when it goes on."""
+        self.counters.blocked += seconds
+        self._blocks.append((_now(), seconds))
+        while self._blocks[0][0] < _now() - _BLOCKED_MEMORY:
+            self._blocks.popleft()
+        words = f"The {self.adapter.title} adapter blocked all feeds for {seconds:.1f} s"
+        self._alert("adapter blocked", f"{words}.")
+        if sum(held for _, held in self._blocks) >= _BLOCKED_MOST:
+            self._say(
+                Freshness.STALE, f"{words} and was cut off. Restart the account when it has been repaired."
+            )
+            self._cut_off.set()
+
+    def _say(self, state: Freshness, words: str) -> None:
+        self._details[state] = words
+        _log.warning("feed trouble", account=self.account, error=words)
+
+    def _alert(self, kind: str, text: str) -> None:
+        if _now() - self._alerted.get(kind, -_ALERT_PAUSE) < _ALERT_PAUSE:
+            return
+        self._alerted[kind] = _now()
+        notice = Notice(kind=kind, text=text, account=self.account, broker=self.adapter.name)
+        self._around.publish(Event(EventType.ALERT, notice))
 
     def _expire(self, detail: str) -> None:
         self.adapter.session = None
         self._logged_in.clear()
         self._logged_out.set()
         self._details[Freshness.AUTH_REQUIRED] = detail
+        self._end_stream()
         _log.warning("broker session ended", account=self.account, detail=detail)
+
+    def _enforce(self) -> None:
+        """Hold what nobody else holds against a deadline: sessions, streams that never deliver or fell silent."""
+        session, now = self.adapter.session, _now()
+        expires = session.expires_at if session is not None else None
+        if expires is not None and expires <= self._around.clock.now() and self._logged_in.is_set():
+            ended = expires.astimezone(IST)
+            self._expire(f"The {self.adapter.title} login ended at {ended:%H:%M}, as it does; log in again.")
+        if self._reading_since is not None and now - self._reading_since > _WITHIN["read"] + _LET_GO:
+            self._failing_since = self._failing_since or self._reading_since
+            self._details[Freshness.STALE] = f"The {self.adapter.title} adapter does not let go of a read."
+        stream = self._stream.task
+        if stream is not None and not stream.cancelling() and (why := self._overdue(now)):
+            self._details[Freshness.DEGRADED] = f"{self.adapter.title}'s stream {why}."
+            self._count_fault("silent stream")
+            self._end_stream()
+
+    def _overdue(self, now: float) -> str:
+        if self._stream.delivering_since is None:
+            return "did not begin to deliver" if now - self._stream.began > _OPENING else ""
+        heard = self.adapter.heard_at
+        since = max(heard, self._stream.heard_from)
+        silent = heard > 0 and self._around.clock.monotonic() - since > _SILENT
+        return f"was silent for {_SILENT:.0f} s" if silent else ""
 
     def _facts(self) -> FeedFacts:
         now = _now()
         return FeedFacts(
             push=self._push,
             logged_in=self._logged_in.is_set(),
-            streams=self._streams,
-            delivering=self._delivering_since is not None,
+            streams=self._streams and not self._stream.kept,
+            delivering=self._stream.delivering_since is not None,
             reconciled=self._reconciled,
             ever_read=self._read_at is not None,
             read_age=now - self._read_at if self._read_at is not None else 0.0,
             failing_for=now - self._failing_since if self._failing_since is not None else 0.0,
             open_orders=self._around.held.open_orders(self.account),
+            market_open=self._around.market_open(self.adapter.segments),
+            broken=self._cut_off.is_set(),
         )
 
 

@@ -168,6 +168,7 @@ class XtsAdapter(BrokerAdapter):
             for field in self.address_fields
         }
         self._check_profile()
+        self.segments = {master.CALENDARS.get(name, name) for name in self._segment_names()}
         self.winner: int | None = None
         """The Engine.IO revision that last joined."""
         self.failures = 0
@@ -257,6 +258,9 @@ class XtsAdapter(BrokerAdapter):
         """End the interactive session; market data goes on."""
         await self._call("DELETE", "/user/session", purpose="logout", bucket="session", query=self._client())
 
+    def book_share(self) -> float:
+        return self.tools.http.share(f"{self.name}.books", keys=self._keys())
+
     # --- REST -----------------------------------------------------------------------------------------
 
     async def place_order(self, request: OrderRequest) -> OrderId:
@@ -319,7 +323,7 @@ class XtsAdapter(BrokerAdapter):
 
         Asks without a token first and then with market-data keys, if there are any (instruments.md §2.1).
         """
-        names = [name.strip() for name in self._addresses["segments"].split(",") if name.strip()]
+        names = self._segment_names()
         body = {"exchangeSegmentList": names}
         result = await self._market("POST", "/instruments/master", body=body)
         self.master_count = count = master.MasterCount()
@@ -331,6 +335,9 @@ class XtsAdapter(BrokerAdapter):
             listed = await self._market("GET", "/instruments/indexlist", query=query)
             found += master.read_index_list(listed, broker=self.name, segment=segment)
         return found
+
+    def _segment_names(self) -> list[str]:
+        return [name.strip() for name in self._addresses["segments"].split(",") if name.strip()]
 
     # --- events ---------------------------------------------------------------------------------------
 

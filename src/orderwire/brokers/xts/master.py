@@ -33,6 +33,19 @@ SEGMENT_NUMBERS: Final[Mapping[str, int]] = {
 }
 """Market data speaks in numbers, orders and the master in names."""
 
+CALENDARS: Final[Mapping[str, str]] = {
+    "NSECM": "NSE",
+    "NSEFO": "NSE",
+    "NSECD": "CDS",
+    "NSECO": "MCX",
+    "BSECM": "BSE",
+    "BSEFO": "BSE",
+    "BSECD": "CDS",
+    "NCDEX": "MCX",
+    "MCXFO": "MCX",
+}
+"""Whose hours a segment keeps, in the words of the market calendar; commodities keep MCX's everywhere."""
+
 _SEGMENTS: Final = {str(number): name for name, number in SEGMENT_NUMBERS.items()} | {
     name: name for name in SEGMENT_NUMBERS
 }

@@ -173,6 +173,9 @@ class ZerodhaAdapter(BrokerAdapter):
     def broker_now(self) -> datetime | None:
         return self.tools.http.broker_time(self._addresses["api"])
 
+    def book_share(self) -> float:
+        return self.tools.http.share("zerodha.read", keys=self._keys())
+
     # --- REST -----------------------------------------------------------------------------------------
 
     async def place_order(self, request: OrderRequest) -> OrderId:

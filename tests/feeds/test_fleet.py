@@ -1,0 +1,231 @@
+"""The fleet over real loops and threads: who is harmed by whom, and how accounts are switched and handed over."""
+
+import asyncio
+import threading
+import time
+from datetime import date
+from types import MappingProxyType
+
+import pytest
+
+from feed_desk import SESSION, Held, ScriptedBroker, order
+from orderwire.brokers.adapter import AccountProfile
+from orderwire.brokers.registry import BrokerRegistry
+from orderwire.clock import SystemClock
+from orderwire.core.events import EventType
+from orderwire.core.instruments import InstrumentTable
+from orderwire.core.orders import AccountId, Channel, session_date
+from orderwire.core.recovery import Freshness
+from orderwire.engine import EventEngine
+from orderwire.feeds.fleet import FeedAccount, Fleet, FleetTools
+from orderwire.feeds.loop import FeedLoop
+
+GOOD, BAD = AccountId("good"), AccountId("bad")
+
+
+class GoodBroker(ScriptedBroker):
+    name, title = "good", "Good"
+
+    async def order_book(self):
+        self.read_times.append(asyncio.get_running_loop().time())
+        return []
+
+
+class RaisesWhenMade(GoodBroker):
+    name, title = "bad", "Bad"
+
+    def __init__(self, profile, tools):
+        raise KeyError("credentials")
+
+
+class RaisesEverywhere(GoodBroker):
+    name, title = "bad", "Bad"
+
+    async def listen(self):
+        raise ZeroDivisionError("listen")
+
+    async def order_book(self):
+        raise ZeroDivisionError("book")
+
+    async def instruments_of_the_day(self):
+        raise ZeroDivisionError("instruments")
+
+    def book_share(self):
+        raise ZeroDivisionError("share")
+
+
+class NeverComesBack(GoodBroker):
+    name, title = "bad", "Bad"
+
+    async def order_book(self):
+        await asyncio.Event().wait()
+
+    async def instruments_of_the_day(self):
+        await asyncio.Event().wait()
+
+
+class Deaf(GoodBroker):
+    name, title = "bad", "Bad"
+
+    async def listen(self):
+        self.listening = True
+        while self.tools.publisher.open:  # until the fleet has given it up
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                continue
+
+
+class Blocks(GoodBroker):
+    name, title = "bad", "Bad"
+
+    async def order_book(self):
+        time.sleep(1.5)  # noqa: ASYNC251 - what is tested
+        return []
+
+
+class Shelf:
+    def load(self, broker):
+        return InstrumentTable()
+
+    def day(self, broker):
+        return None if broker == "bad" else session_date(SystemClock().now())
+
+    def replace(self, broker, day: date, instruments): ...
+
+
+class Logins:
+    def accounts(self):
+        return [self.account(BAD), self.account(GOOD)]
+
+    def account(self, account):
+        return FeedAccount(
+            broker=str(account), profile=AccountProfile(account=account, credentials={}), session=SESSION
+        )
+
+    def keep_session(self, account, session): ...
+
+
+class House:
+    """A fleet with one good account and one of the bad broker."""
+
+    def __init__(self, bad):
+        self.held = Held()
+        self.held.open = 1
+        self.engine = EventEngine(1)
+        self.loop = FeedLoop()
+        classes = {"good": GoodBroker, "bad": bad}
+        self.fleet = Fleet(
+            FleetTools(
+                engine=self.engine,
+                held=self.held,
+                logins=Logins(),
+                shelf=Shelf(),
+                clock=SystemClock(),
+                chance=lambda: 0.5,
+                market_open=lambda segments: True,
+                brokers=BrokerRegistry(classes=MappingProxyType(classes)),
+            ),
+            self.loop,
+        )
+        self.changed = threading.Condition()
+        self.events = []
+        for kind in (EventType.FEED_STATUS, EventType.ALERT, EventType.ORDER_UPDATE):
+            self.engine.register(kind, self._note)
+
+    def _note(self, event):
+        with self.changed:
+            self.events.append(event)
+            self.changed.notify_all()
+
+    def until(self, wanted, seconds=30):
+        with self.changed:
+            met = self.changed.wait_for(wanted, seconds)
+        assert met, [event.data for event in self.events][-10:]
+
+    def is_(self, account, freshness):
+        return lambda: self.fleet.status(account).freshness is freshness
+
+    def of(self, kind):
+        return [event.data for event in self.events if event.type == kind]
+
+    def __enter__(self):
+        self.engine.start()
+        self.loop.start()
+        self.fleet.start()
+        return self
+
+    def __exit__(self, *_):
+        self.fleet.stop()
+        self.loop.stop()
+        self.engine.stop(2)
+
+
+@pytest.mark.parametrize("bad", [RaisesWhenMade, RaisesEverywhere, NeverComesBack])
+def test_an_adapter_that_raises_or_hangs_harms_only_its_own_account(bad):
+    with House(bad) as house:
+        house.until(house.is_(GOOD, Freshness.LIVE))
+        house.until(lambda: house.fleet.status(BAD).freshness is not Freshness.LIVE)
+        words = house.fleet.status(BAD).detail
+
+    assert bad is NeverComesBack or "Bad" in words
+
+
+def test_an_adapter_that_blocks_the_loop_is_named_and_cut_off_and_the_others_go_on():
+    with House(Blocks) as house:
+        house.until(lambda: "cut off" in house.fleet.status(BAD).detail)
+        alerts = house.of(EventType.ALERT)
+        reads = house.fleet.adapter(GOOD).read_times
+        before = len(reads)
+        house.until(lambda: len(reads) > before or house.changed.wait(0.2) is None)
+
+    assert house.fleet.status(GOOD) is None  # the house is closed
+    assert {(alert.kind, alert.account) for alert in alerts} == {("adapter blocked", BAD)}
+
+
+def test_a_stream_that_ignores_its_cancellation_holds_nobody_up():
+    with House(Deaf) as house:
+        house.until(house.is_(BAD, Freshness.LIVE))
+        began = time.monotonic()
+        house.fleet.set_push(BAD, on=False)
+        switched = time.monotonic() - began
+        house.until(lambda: house.fleet.find(BAD) and not house.fleet.pushes(BAD))
+        house.fleet.remove(BAD)
+        removed = house.fleet.status(BAD)
+
+    assert switched < 1.0
+    assert removed is None
+
+
+def test_the_switch_is_felt_before_it_returns():
+    with House(GoodBroker) as house:
+        house.until(house.is_(GOOD, Freshness.LIVE))
+        adapter = house.fleet.adapter(GOOD)
+        house.fleet.set_push(GOOD, on=False)
+        said = order(account=GOOD, channel=Channel.STREAM)
+        house.loop.submit(_say(adapter, said)).result(1)
+        pushes, status = house.fleet.pushes(GOOD), house.fleet.status(GOOD)
+        house.fleet.set_push(GOOD, on=True)
+        house.until(house.is_(GOOD, Freshness.LIVE))
+        house.loop.submit(_say(adapter, said)).result(1)
+        house.until(lambda: said in house.of(EventType.ORDER_UPDATE))
+
+    assert (pushes, status.freshness) == (False, Freshness.MANUAL)
+    assert house.of(EventType.ORDER_UPDATE).count(said) == 1
+
+
+def test_an_account_that_was_handed_over_says_nothing_more_here():
+    with House(GoodBroker) as house:
+        house.until(house.is_(GOOD, Freshness.LIVE))
+        adapter = house.fleet.adapter(GOOD)
+        house.fleet.remove(GOOD)
+        seen = len(house.events)
+        house.loop.submit(_say(adapter, order(account=GOOD))).result(1)
+        house.engine.stop(1)
+
+    assert [event.type for event in house.events[seen:]] == []
+    assert house.fleet.pushes(GOOD) is None
+
+
+async def _say(adapter, update):
+    adapter.on_order(update)
