@@ -23,6 +23,7 @@ CHANNEL: Final = "wire"
 LOOPBACK: Final = "127.0.0.1"
 _HEAD_BYTES: Final = 1 << 20
 _NOISE: Final = b"#~?"
+_FAREWELL: Final = 0.3
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _GONE: Final = (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError)
 _TEXT, _BINARY = 1, 2
@@ -151,8 +152,10 @@ class Proxy:
             pass
         finally:
             writer.close()
-            with contextlib.suppress(*_GONE):
-                await writer.wait_closed()
+            with contextlib.suppress(*_GONE, TimeoutError):
+                async with asyncio.timeout(_FAREWELL):
+                    await writer.wait_closed()
+            writer.transport.abort()
 
     async def _end_if(self, fault: Fault | None, writer: asyncio.StreamWriter) -> None:
         if fault is None:

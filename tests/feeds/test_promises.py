@@ -475,7 +475,7 @@ def test_another_accounts_order_reaches_nobody_and_is_named():
     assert desk.feed.counters.faults["another account's"] >= 2
 
 
-def test_a_stream_that_cannot_be_ended_is_never_listened_to_again():
+def test_a_stream_that_cannot_be_ended_is_not_heard_and_no_other_is_dialled_until_it_is_gone():
     over = asyncio.Event()
 
     async def deaf():
@@ -493,13 +493,16 @@ def test_a_stream_that_cannot_be_ended_is_never_listened_to_again():
         await desk.seconds(30)
         assert desk.feed.status.freshness is Freshness.DEGRADED
         assert "did not let go" in desk.feed.status.detail
+        assert len(desk.broker.connect_times) == 1
+        desk.broker.stream = desk.broker.stay_connected
         over.set()
+        await desk.seconds(10)
+        assert desk.feed.status.freshness is Freshness.LIVE
 
     desk = Desk()
     desk.broker.stream = deaf
     desk.run(story)
 
-    assert len(desk.broker.connect_times) == 1
     assert desk.orders() == []
 
 

@@ -626,7 +626,7 @@ class FeedSupervisor:
             self._stream.task = self._stream.session = None
             self.adapter.listening = False
             if not stream.done():
-                self._keeps_its_stream()
+                self._keeps_its_stream(stream)
 
     async def _ending(self, stream: asyncio.Task[None]) -> None:
         """Wait until the stream was told to end, by whomever, and has had its time."""
@@ -640,11 +640,16 @@ class FeedSupervisor:
             self._stream.task.cancel()
         self._changed.set()
 
-    def _keeps_its_stream(self) -> None:
-        """A stream that cannot be ended may speak at any time: never listen to it again."""
+    def _keeps_its_stream(self, stream: asyncio.Task[None]) -> None:
+        """A stream that does not end may speak at any time: it is not heard, and no other is dialled until it is gone."""
         self._stream.kept, self.valve.push = True, False
+        stream.add_done_callback(self._let_go)
         self._say(Freshness.DEGRADED, f"The {self.adapter.title} adapter did not let go of its stream.")
         self._count_fault("stream kept")
+
+    def _let_go(self, _stream: asyncio.Task[None]) -> None:
+        self._stream.kept, self.valve.push = False, self._push
+        self._changed.set()
 
     async def _back_off(self, attempt: int) -> None:
         if not self._may_listen():
