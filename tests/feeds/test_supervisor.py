@@ -506,7 +506,7 @@ def test_a_login_that_needs_its_user_is_left_until_it_ends():
     async def story(desk):
         desk.broker.login_url = lambda *, state="": "https://broker.example/login"
         desk.broker.session = ends_after(600)
-        await asyncio.sleep(700)
+        await asyncio.sleep(599)
 
     desk = Desk(renew=ends_after(86_400))
     desk.run(story)
