@@ -130,7 +130,7 @@ def _virtual(plan: Plan, folder: Path, show: Show) -> Course:
     )  # fmt: skip
     course = Course(plan=plan)
     with _process(_served(orders), folder / "service.log", env=settings.as_environment()) as service:
-        eventually(lambda: _healthy(settings.url, service))
+        eventually(lambda: _healthy(settings.url, service), within=300)
         with _clients(plan, settings.url, keys, folder):
             for look in _looks(orders.vitals, service):
                 course.looks.append(look)
