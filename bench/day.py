@@ -116,16 +116,17 @@ def start_again(database: Database, traders: int) -> float:
     return time.perf_counter() - began
 
 
-def pages(database: Database, traders: int, count: int) -> tuple[list[float], float]:
-    """Return the milliseconds of each page's query, in order, and the orders a page has on average."""
-    rng, taken, rows = random.Random(0), [], 0
+def pages(database: Database, traders: int, count: int) -> tuple[list[float], list[float], float]:
+    """Return the milliseconds of each page's query, by the clock and of the processor, and the orders a page has."""
+    rng, taken, worked, rows = random.Random(0), [], [], 0
     for _ in range(count):
         account = AccountId(f"T{rng.randrange(traders):05}")
-        began = time.perf_counter()
+        began, ran = time.perf_counter(), time.thread_time()
         page = outbox.snapshot(database, account)
         taken.append((time.perf_counter() - began) * 1000)
+        worked.append((time.thread_time() - ran) * 1000)
         rows += len(page.orders)
-    return sorted(taken), rows / count
+    return sorted(taken), sorted(worked), rows / count
 
 
 def main() -> int:
@@ -148,12 +149,13 @@ def main() -> int:
             print(f"{asked.orders:,} orders of {asked.traders:,} traders taken in: {seconds:.0f} s,", end=" ")
             print(f"{asked.orders / seconds:,.0f} orders/s, {path.stat().st_size / 1e6:,.0f} MB")
         print(f"every trader's shelf loaded again: {start_again(database, asked.traders):.1f} s")
-        taken, rows = pages(database, asked.traders, asked.pages)
+        taken, worked, rows = pages(database, asked.traders, asked.pages)
         database.close()
-    p50, p99 = (taken[int(len(taken) * share)] for share in (0.5, 0.99))
-    print(
-        f"one trader's page ({rows:.0f} orders), {len(taken):,} queries: p50 {p50:.1f} ms, p99 {p99:.1f} ms"
-    )
+    print(f"one trader's page ({rows:.0f} orders), {len(taken):,} queries:")
+    for name, each in (("by the clock", taken), ("of the processor", worked)):
+        p50, p99 = (each[int(len(each) * share)] for share in (0.5, 0.99))
+        print(f"  {name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    p99 = taken[int(len(taken) * 0.99)]
     return 0 if p99 < GATE_MS else 1
 
 

@@ -19,6 +19,7 @@ import os
 import platform
 import random
 import resource
+import signal
 import sys
 import time
 import types
@@ -288,6 +289,7 @@ class Round:
             return pid
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            signal.alarm(15 * MOST_SECONDS)  # one that waits for ever uses no processor
             resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))
             put_in_place(mutant)
             for number in sorted(reaching, key=self._seconds.__getitem__):

@@ -46,7 +46,7 @@ def nursery() -> Iterator[multiprocessing.context.BaseContext]:
 def live(nursery, target, *arguments: object) -> int | None:
     process = nursery.Process(target=target, args=arguments)
     process.start()
-    process.join(60)
+    process.join()  # a child that hangs is ended by the timeout of its test
     return process.exitcode
 
 
@@ -80,7 +80,7 @@ def tell(book: OrderBook) -> None:
     book.commit()
 
 
-@pytest.mark.timeout(max(120, KILLS))
+@pytest.mark.timeout(max(600, 10 * KILLS))
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 def test_a_kill_loses_nothing_that_was_acknowledged_and_tells_nothing_untrue(  # noqa: PLR0917 - fixtures
     nursery, tmp_path, clock, undisturbed, sqlite_file, boundary, record_property
