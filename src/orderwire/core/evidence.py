@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Final, Literal
 
 from msgspec import Struct, field
@@ -12,8 +13,13 @@ from orderwire.core.latency import bucket_of, lower_bound
 Cohort = Literal["realtime", "manual"]
 """`realtime`: the push path is on; `manual`: today's behaviour, the baseline."""
 
+COHORTS: Final[tuple[Cohort, ...]] = ("realtime", "manual")
+
 PLACED: Final = "placed to painted"
 """From our own place call to the paint of the first state that the broker confirmed."""
+
+RECEIVED: Final = "received to painted"
+"""Of every painted change: from the moment the broker's word reached us."""
 
 QUEUE_LIMIT: Final = 1000
 """Events queued above which a minute counts against stability (epic: queue > 1,000)."""
@@ -89,6 +95,11 @@ def merged(tallies: Iterable[Tally], *, minute: int, broker: str, cohort: Cohort
     )
 
 
+def minute_of(moment: datetime) -> int:
+    """Return the minute since the epoch of an aware moment."""
+    return int(moment.timestamp()) // 60
+
+
 def add_counts(into: dict[int, int], counts: Mapping[int, int]) -> None:
     """Add counts by bucket to `into`."""
     for bucket, count in counts.items():
@@ -114,3 +125,54 @@ def share_below(changes: Mapping[int, int], seconds: float) -> float:
     total = sum(changes.values())
     below = sum(count for bucket, count in changes.items() if lower_bound(bucket + 1) <= seconds)
     return below / total if total else 0.0
+
+
+# --- told in a line ---------------------------------------------------------------------------------------
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """What some minutes of one cohort told together: the numbers that stand beside a decision."""
+
+    minutes: int
+    """Different minutes with a row."""
+    accounts: int
+    """Most at once."""
+    paints: int
+    latency_p50: float
+    """Seconds, placed to painted."""
+    latency_p95: float
+    events: int
+    errors: int
+    disconnects_per_hour: float
+    """Per account, in market hours."""
+    live_share: float
+    """Of the account-seconds in market hours, those with a stream that delivered."""
+    calls_per_hour: float
+    """Order-status reads per account, in market hours."""
+
+    @property
+    def error_rate(self) -> float:
+        """Errors per event; 0 without events."""
+        return self.errors / self.events if self.events else 0.0
+
+
+def summary(tallies: Iterable[Tally]) -> Summary:
+    """Put minutes of one cohort together, whatever their brokers."""
+    given = list(tallies)
+    whole = merged(given, minute=0, broker="", cohort="manual")
+    at_once: dict[int, int] = {}
+    for tally in given:
+        at_once[tally.minute] = at_once.get(tally.minute, 0) + tally.accounts
+    hours = whole.market_seconds / 3600
+    return Summary(
+        minutes=len(at_once),
+        accounts=max(at_once.values(), default=0),
+        paints=len(whole.placed),
+        latency_p50=percentile(whole.placed, 50) / 1e6,
+        latency_p95=percentile(whole.placed, 95) / 1e6,
+        events=whole.events,
+        errors=whole.errors,
+        disconnects_per_hour=whole.disconnects / hours if hours else 0.0,
+        live_share=whole.live_seconds / whole.market_seconds if whole.market_seconds else 0.0,
+        calls_per_hour=whole.calls / hours if hours else 0.0,
+    )

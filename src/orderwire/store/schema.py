@@ -427,3 +427,57 @@ alert_silences = Table(
     _text("who"),
     _text("reason"),
 )
+
+# --- what people say of the pilot ----------------------------------------------------------------------
+
+survey_answers = Table(
+    "survey_answers",
+    metadata,
+    Column("id", _NUMBER, primary_key=True),
+    _text("wave", index=True),
+    _text("owner", nullable=True),
+    _text("cohort"),
+    _text("day"),
+    _text("answers"),
+)
+"""One row an answered survey; without an owner when it was given anonymously, and then only to the day."""
+
+survey_seen = Table(
+    "survey_seen",
+    metadata,
+    _text("owner", primary_key=True),
+    _text("wave", primary_key=True),
+    _text("outcome"),
+)
+"""Who answered or dismissed a wave, so that nobody is asked twice; it does not say which answers were whose."""
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", _NUMBER, primary_key=True),
+    _ns("at_ns"),
+    _text("owner", nullable=True),
+    _text("words"),
+)
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", _NUMBER, primary_key=True),
+    _text("severity"),
+    _text("title"),
+    _ns("opened_ns"),
+    _ns("closed_ns", nullable=True),
+    _text("who"),
+)
+
+soft_answers = Table(
+    "soft_answers",
+    metadata,
+    Column("id", _NUMBER, primary_key=True),
+    _ns("at_ns"),
+    _text("question", index=True),
+    _text("value"),
+    _text("author"),
+)
+"""Recorded answers to the criteria no machine measures; the newest of a question counts."""
