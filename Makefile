@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-browser check lint types walls setup setup-dev pages peers vnpy format lock \
-  screenshots bench-engine bench-feeds faults soak kills mutants fuzz bench-paint clean
+  screenshots bench-engine bench-feeds drill-rollout faults soak kills mutants fuzz bench-paint clean
 
 help: ## List what one can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ bench-weather: setup-dev pages ## Put a Jainam account under every fault switch 
 
 bench-paint: setup-dev pages ## Measure from the click to the paint at each broker, by stage, and judge by the gate
 	@ORDERWIRE_GATES=1 $(BIN)/pytest tests/browser/test_main_job.py -k measured -q $(ARGS)
+
+drill-rollout: setup-dev ## Rehearse the rollout: shares, toggling under load, two processes, the guard
+	@$(PY) bench/rollout.py $(ARGS)
 
 bench-engine: setup-dev ## Measure the event engine beside vn.py's
 	@$(PY) bench/engine.py

@@ -22,6 +22,7 @@ from orderwire.core.calendar import expiry_notice
 from orderwire.core.orders import IST
 from orderwire.errors import ConfigurationError, OrderwireError
 from orderwire.feeds.market import load_calendar
+from orderwire.piloting import rollout_app
 from orderwire.store.users import Role, Scope
 from orderwire.web import operations
 
@@ -39,6 +40,7 @@ app.command()(duty.status)
 app.add_typer(access.keys_app, name="keys")
 for command in (access.first, access.reset, access.role):
     users_app.command()(command)
+app.add_typer(rollout_app, name="rollout")
 
 PortOption = Annotated[int | None, typer.Option("--port", help="Port of the web server (ORDERWIRE_PORT).")]
 HostOption = Annotated[str | None, typer.Option("--host", help="Address to listen on (ORDERWIRE_HOST).")]

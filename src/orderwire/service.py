@@ -33,6 +33,8 @@ from orderwire.feeds.market import Market, load_calendar
 from orderwire.monitoring.metrics import Sources, disk_of
 from orderwire.monitoring.notifier import Notifier, NotifierTools
 from orderwire.monitoring.station import Station
+from orderwire.pilot.conduct import Pilot, offline_gate
+from orderwire.pilot.gate import RolloutGate
 from orderwire.store import instruments as stored
 from orderwire.store import sealing
 from orderwire.store.accounts import Account, Accounts, Login
@@ -64,6 +66,7 @@ SWITCH_INTERVAL = 0.0005
 class Records:
     """What is on disk, opened: enough for commands that need no running service."""
 
+    settings: Settings
     database: Database
     users: Users
     accounts: Accounts
@@ -73,8 +76,8 @@ class Records:
     vault: Vault
     url: str
 
-    def office(self) -> Office:
-        """Return what commands work with while no service runs."""
+    def office(self, gate: RolloutGate | None = None) -> Office:
+        """Return what commands work with while no service runs; `gate` is the running service's."""
         return Office(
             users=self.users,
             accounts=self.accounts,
@@ -82,6 +85,7 @@ class Records:
             invitations=self.invitations,
             vault=self.vault,
             url=self.url,
+            gate=gate or offline_gate(self.database, self.settings, self.brokers),
         )
 
     async def check_up(self, account: str, *, seconds: float) -> AsyncIterator[Finding]:
@@ -121,6 +125,7 @@ def open_records(
     users, accounts = Users(database), Accounts(database, keyring)
     notifications = Notifications(database, keyring)
     return Records(
+        settings=settings,
         database=database,
         users=users,
         accounts=accounts,
@@ -148,8 +153,9 @@ def make_data_folder(settings: Settings) -> bool:
 class _Logins:
     """The fleet's accounts, kept by the store."""
 
-    def __init__(self, accounts: Accounts) -> None:
+    def __init__(self, accounts: Accounts, admits: Callable[[Account], bool] = lambda _account: True) -> None:
         self._accounts = accounts
+        self._admits = admits
 
     def accounts(self) -> Iterable[FeedAccount]:
         return [self._feed_account(account) for account in self._accounts.all()]
@@ -184,6 +190,7 @@ class _Logins:
             )
             if login
             else None,
+            push=self._admits(account),
         )
 
 
@@ -224,11 +231,20 @@ class Service:
         self.engine.register(EventType.TIMER, self.market.on_timer)
         self.book = OrderBook(self.records.database, clock=self.clock, broker_now=self._broker_now)
         self.loop = FeedLoop()
+        self.pilot = Pilot(
+            settings,
+            database=self.records.database,
+            brokers=self.records.brokers,
+            accounts=self.records.accounts.all,
+            feeds=lambda: self.fleet,
+            depth=lambda: self.engine.statistics().depth,
+            clock=self.clock,
+        )
         self.fleet = Fleet(
             FleetTools(
                 engine=self.engine,
                 held=self.book,
-                logins=_Logins(self.records.accounts),
+                logins=_Logins(self.records.accounts, self.pilot.admits),
                 shelf=_Shelf(self.records.database),
                 clock=self.clock,
                 chance=chance,
@@ -260,7 +276,11 @@ class Service:
 
     def _office(self) -> Office:
         return replace(
-            self.records.office(), fleet=self.fleet, desk=self.desk, book=self.book, station=self.station
+            self.records.office(self.pilot.gate),
+            fleet=self.fleet,
+            desk=self.desk,
+            book=self.book,
+            station=self.station,
         )
 
     def _sources(self, web: Web) -> Sources:
@@ -302,6 +322,7 @@ class Service:
             accounts=self.records.accounts,
             brokers=self.records.brokers,
             notifications=self.records.notifications,
+            pilot=self.pilot,
         )
 
     def start(self) -> None:
@@ -310,10 +331,12 @@ class Service:
         self.book.attach(self.engine)
         Housekeeper(self.records.database, keep_days=self.settings.keep_days).attach(self.engine)
         self.notifier.attach(self.engine)
+        self.pilot.attach(self.engine)
         self.engine.start()
         self.loop.start()
         self.loop.submit(self.station.watchdog.guard())
         self.fleet.start()
+        self.loop.submit(self.pilot.watch())
         _log.info("started", accounts=len(self.fleet.statuses()), url=self.settings.url)
         token = self.records.invitations.first()
         if token is not None:
@@ -331,6 +354,7 @@ class Service:
         self.loop.stop()
         left = self.engine.stop(timeout=2.0)
         self.notifier.close()
+        self.pilot.close()
         self.records.database.close()
         _log.info("stopped", undelivered=left)
 

@@ -52,6 +52,10 @@ def test_a_refused_step_leaves_everything(records):
     assert len(records.history()) == 1
 
 
+def test_the_history_is_empty_at_first(records):
+    assert records.history() == []
+
+
 def test_the_history_says_from_what_to_what_newest_first(records):
     for percent in (10, 25, 50):
         stage(records, percent)

@@ -25,6 +25,7 @@ from orderwire.brokers.registry import BrokerRegistry
 from orderwire.clock import SystemClock
 from orderwire.config import Settings
 from orderwire.core.events import Event, EventType
+from orderwire.core.health import FleetHealth
 from orderwire.core.instruments import Instrument
 from orderwire.core.latency import Stamps
 from orderwire.core.lifecycle import OrderChange, OrderView, Submission, SubmissionState, submission_view
@@ -45,6 +46,7 @@ from orderwire.core.orders import (
 from orderwire.core.recovery import FeedStatus, Freshness
 from orderwire.engine import EventEngine
 from orderwire.errors import InvalidRequestError, NotFoundError
+from orderwire.pilot.conduct import Pilot
 from orderwire.store.accounts import Accounts
 from orderwire.store.database import Database
 from orderwire.store.instruments import replace_day
@@ -187,6 +189,7 @@ class MemoryFleet:
     grants: list[tuple[AccountId, dict[str, str]]] = field(default_factory=list)
     adapters: dict[AccountId, Any] = field(default_factory=dict)
     login_error: Exception | None = None
+    pushing: dict[AccountId, bool] = field(default_factory=dict)
 
     def statuses(self) -> list[FeedStatus]:
         return list(self.feeds.values())
@@ -222,6 +225,12 @@ class MemoryFleet:
 
     def remove(self, account: AccountId) -> None:
         self.feeds.pop(account, None)
+
+    def set_push(self, account: AccountId, *, on: bool) -> None:
+        self.pushing[account] = on
+
+    def health(self) -> FleetHealth:
+        return FleetHealth()
 
 
 class MemoryDesk:
@@ -407,8 +416,19 @@ def a_house(
     database_of_symbols(database)
     house = House(None, None, log, fleet, None, f"http://127.0.0.1:{port}")
     house.desk = MemoryDesk(house)
+    settings = Settings(data_dir=folder, port=port, _env_file=None)
+    accounts = Accounts(database, a_keyring(folder / "sealing.key"))
+    pilot = Pilot(
+        settings,
+        database=database,
+        brokers=brokers,
+        accounts=accounts.all,
+        feeds=lambda: fleet,
+        depth=lambda: 0,
+        clock=clock,
+    )
     house.services = Services(
-        settings=Settings(data_dir=folder, port=port, _env_file=None),
+        settings=settings,
         clock=clock,
         engine=engine,
         database=database,
@@ -418,8 +438,9 @@ def a_house(
         users=Users(
             database, hasher=PasswordHash((Argon2Hasher(time_cost=1, memory_cost=64, parallelism=1),))
         ),
-        accounts=Accounts(database, a_keyring(folder / "sealing.key")),
+        accounts=accounts,
         brokers=brokers,
+        pilot=pilot,
         notifications=Notifications(database, a_keyring(folder / "sealing.key")),
     )
     house.app = create_app(house.services, assets=assets, log=log)

@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
+from orderwire.core.evidence import PLACED, RECEIVED
 from orderwire.core.latency import Stamps
 from orderwire.core.orders import OrderStatus
-from orderwire.web.paints import PLACED, TOTAL, PaintTimes, times_of
+from orderwire.web.paints import PaintTimes, times_of
 from orderwire.web.realtime import Painted
 from web.house import MemoryLog, order
 
@@ -28,7 +29,7 @@ def test_each_stage_is_counted_and_the_whole():
         "committed": 2 * MS,
         "emitted": MS,
         "painted": 12 * MS,
-        TOTAL: 15 * MS,
+        RECEIVED: 15 * MS,
     }
 
 
@@ -43,10 +44,20 @@ def test_later_states_and_orders_of_others_tell_nothing_of_placing():
 
 
 def test_only_what_somebody_could_see_counts():
-    paints = PaintTimes()
+    paints = PaintTimes(lambda _account, _durations: None)
 
     paints(a_paint(hidden=True))
     paints(a_paint())
 
-    assert paints.snapshot()[TOTAL].count == 1
-    assert paints.snapshot()[TOTAL].max == 15 * MS
+    assert paints.snapshot()[RECEIVED].count == 1
+    assert paints.snapshot()[RECEIVED].max == 15 * MS
+
+
+def test_whoever_collects_hears_of_every_visible_paint():
+    heard = []
+    paints = PaintTimes(lambda account, durations: heard.append((account, durations[RECEIVED])))
+
+    paints(a_paint())
+    paints(a_paint(hidden=True))
+
+    assert heard == [(a_paint().change.account, 15 * MS)]

@@ -70,6 +70,18 @@ class DatabaseProvider(AbstractProvider):
         return self._core.resolve_object_value(flag_key, default_value, evaluation_context)
 
 
+def drawn_by(rollout: Rollout) -> Callable[[str], Draw]:
+    """Return how users would be drawn under `rollout`, by our own provider and without asking the one in use."""
+    provider = DatabaseProvider()
+    provider.keep(rollout)
+
+    def draw(user: str) -> Draw:
+        answer = provider.resolve_boolean_details(FLAG, False, EvaluationContext(user))
+        return Draw.IN if answer.value else Draw.OUT
+
+    return draw
+
+
 class Flag:
     """The flag as the code asks it: one question, three answers. Any thread."""
 

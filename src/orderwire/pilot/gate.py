@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from threading import Lock
+from typing import Final
 
 import structlog
+from msgspec import Struct
 
 from orderwire.core import rollout as rules
+from orderwire.core.evidence import COHORTS, Cohort, Summary, minute_of, summary
 from orderwire.core.orders import AccountId
-from orderwire.core.rollout import Choice, CohortMinute, Decision, GuardAction, GuardLimits, Reason, Rollout
-from orderwire.pilot.flags import Flag
+from orderwire.core.rollout import Choice, Decision, GuardAction, Reason, Rollout
+from orderwire.errors import InvalidRequestError
+from orderwire.pilot.flags import Flag, drawn_by
 from orderwire.store.pilot import PilotRecords, RolloutChange
 
 _log = structlog.get_logger(__name__)
@@ -40,7 +45,7 @@ class RolloutGate:
         self._choices: Mapping[str, Choice] = {}
         self._heard = False
         self._counts: Counter[Reason] = Counter()
-        self._told: dict[AccountId, Decision] = {}
+        self._told: dict[AccountId, tuple[str, Decision]] = {}
         self.reload()
         flag.on_change(self._hear)
 
@@ -65,15 +70,29 @@ class RolloutGate:
             draw=self._flag.draw(owner, broker),
         )
 
+    def preview(self, stage: int, users: Iterable[tuple[str, str]]) -> list[Decision]:
+        """Say what each (owner, broker) would be told at another stage, all else as it is, by our own draw."""
+        drawn = drawn_by(rules.at_stage(self._rollout, stage))
+        return [
+            rules.decide(
+                master=self.master,
+                rollout=self._rollout,
+                broker=broker,
+                choice=self.choice(owner),
+                draw=drawn(owner),
+            )
+            for owner, broker in users
+        ]
+
     def admit(self, account: AccountId, *, owner: str, broker: str) -> Decision:
         """Decide for an account and remember it: a change is counted and logged, the first time in is enrolled."""
         decision = self.decide(owner, broker)
         with self._lock:
             before = self._told.get(account)
-            self._told[account] = decision
-            if decision != before:
-                self._counts[decision.reason] += 1
-        if decision != before:
+            self._told[account] = (broker, decision)
+            changed = before is None or before[1] != decision
+            self._counts[decision.reason] += changed
+        if changed:
             _log.info("real-time decided", account=account, enabled=decision.enabled, reason=decision.reason)
             if decision.enabled:
                 self.records.enrol(account, broker=broker, owner=owner, reason=decision.reason)
@@ -81,7 +100,24 @@ class RolloutGate:
 
     def told(self, account: AccountId) -> Decision | None:
         """Return the decision in force for an account, None before the first."""
-        return self._told.get(account)
+        known = self._told.get(account)
+        return known[1] if known else None
+
+    def place_of(self, account: AccountId) -> tuple[str, Cohort] | None:
+        """Return the broker and the cohort of an account, None before its first decision."""
+        known = self._told.get(account)
+        return (known[0], "realtime" if known[1].enabled else "manual") if known else None
+
+    def cohorts(self) -> Mapping[Cohort, int]:
+        """Return how many accounts are in each cohort."""
+        with self._lock:
+            enabled = sum(decision.enabled for _, decision in self._told.values())
+            return {"realtime": enabled, "manual": len(self._told) - enabled}
+
+    def reasons(self) -> Mapping[Reason, int]:
+        """Return how many accounts are where they are for each reason, now."""
+        with self._lock:
+            return dict(Counter(decision.reason for _, decision in self._told.values()))
 
     def forget(self, account: AccountId) -> None:
         """An account was removed."""
@@ -121,17 +157,14 @@ class RolloutGate:
         self.records.choose(owner, choice, by=by)
         self.reload()
 
-    def watch(
-        self, minutes: Iterable[CohortMinute], limits: GuardLimits, action: GuardAction, *, now: int
-    ) -> str:
-        """Let the guard look at the last minutes; returns what it did and why, or nothing."""
-        broken = rules.breaches(minutes, limits, now=now)
+    def guard(self, action: GuardAction, broken: Sequence[str]) -> RolloutChange | None:
+        """Let the guard act on what is broken: step down or stop, never up; None when there is nothing to do."""
         if rules.guard(self._rollout, action, broken) == self._rollout:
-            return ""
-        why = "; ".join(broken)
-        what = "stopped" if action is GuardAction.KILL else "stepped down"
-        change = self._step(lambda r: rules.guard(r, action, broken), what=what, who=GUARD, why=why)
-        return f"The guard {what} the rollout: {why}." if change else ""
+            return None
+        what = "stopped by the guard" if action is GuardAction.KILL else "stepped down by the guard"
+        return self._step(
+            lambda r: rules.guard(r, action, broken), what=what, who=GUARD, why="; ".join(broken)
+        )
 
     def reload(self) -> bool:
         """Read what is in force; True when it differs from before. Blocks for a read."""
@@ -153,6 +186,8 @@ class RolloutGate:
     def _step(
         self, step: Callable[[Rollout], Rollout], *, what: str, who: str, why: str
     ) -> RolloutChange | None:
+        if not why.strip():
+            raise InvalidRequestError({"why": "Say why, in a few words; the history keeps it."})
         change = self.records.change(step, what=what, who=who, why=why)
         if change is not None:
             _log.warning("rollout changed", what=what, who=who, why=why, now=change.after.described())
@@ -161,6 +196,42 @@ class RolloutGate:
 
     def _hear(self) -> None:
         self._heard = True
+
+
+class RolloutReport(Struct, frozen=True, kw_only=True):
+    """What stands beside the decision: what is in force, who is in, what each cohort saw since the last one."""
+
+    rollout: Rollout
+    master: bool
+    cohorts: Mapping[Cohort, int]
+    reasons: Mapping[Reason, int]
+    """Accounts now, by reason."""
+    since: datetime | None
+    """The last decision; None when there was none."""
+    seen: Mapping[Cohort, Summary]
+
+
+MOST_MINUTES: Final = 24 * 60
+"""How far back the numbers beside the button reach at most."""
+
+
+def rollout_report(gate: RolloutGate, *, now_ns: int) -> RolloutReport:
+    """Put together what an operator needs to see before the next step."""
+    history = gate.records.history(most=1)
+    minute = now_ns // 60_000_000_000
+    since = max(minute - MOST_MINUTES, minute_of(history[0].at) if history else 0)
+    tallies = gate.records.minutes(since, minute + 1)
+    seen: dict[Cohort, Summary] = {
+        cohort: summary(t for t in tallies if t.cohort == cohort) for cohort in COHORTS
+    }
+    return RolloutReport(
+        rollout=gate.rollout,
+        master=gate.master,
+        cohorts=gate.cohorts(),
+        reasons=gate.reasons(),
+        since=history[0].at if history else None,
+        seen=seen,
+    )
 
 
 def _nobody() -> None:

@@ -45,6 +45,10 @@ class PilotRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def now_ns(self) -> int:
+        """Return the time by which rows are stamped."""
+        return self._database.clock.time_ns()
+
     # --- the rollout ----------------------------------------------------------------------------------
 
     def version(self) -> tuple[int, int]:
@@ -92,7 +96,7 @@ class PilotRecords:
         with self._database.read() as connection:
             rows = connection.execute(select(table).order_by(table.c.id.desc()).limit(most + 1)).all()
         states = [loads(row.state, Rollout) for row in rows]
-        befores = [*states[1:], Rollout()]
+        befores = [*states, Rollout()][1:]
         return [
             RolloutChange(
                 at=from_ns(row.at_ns), who=row.who, what=row.what, why=row.why, before=before, after=after

@@ -50,6 +50,7 @@ from orderwire.errors import (
 )
 from orderwire.feeds.desk import Desk
 from orderwire.feeds.fleet import Fleet
+from orderwire.pilot.conduct import Pilot
 from orderwire.store import outbox
 from orderwire.store.accounts import Accounts
 from orderwire.store.book import OrderBook
@@ -69,6 +70,7 @@ from orderwire.web.paints import PaintTimes
 from orderwire.web.payloads import Json, milliseconds
 from orderwire.web.postbacks import PostbackCounts, Postbacks, PostbacksFirst
 from orderwire.web.realtime import Log, Reader, Realtime, TextPacket
+from orderwire.web.rollout import RolloutPages
 from orderwire.web.sessions import StoredSessions, web_key
 from orderwire.web.stories import money
 from orderwire.web.subscriptions import Guests, Subscriptions, SubscriptionsFirst
@@ -139,6 +141,7 @@ class Services:
     accounts: Accounts
     brokers: BrokerRegistry
     notifications: Notifications
+    pilot: Pilot
 
 
 @dataclass(slots=True)
@@ -232,7 +235,7 @@ def create_app(services: Services, *, assets: Assets | None = None, log: Log | N
         checks=services.book.checking,
         version=built.version,
     )
-    paints = realtime.on_painted = PaintTimes()
+    paints = realtime.on_painted = PaintTimes(services.pilot.evidence.paint)
     faults = Faults()
     postbacks = _postbacks(services)
     _attach_rooms(app, services, realtime=realtime, limiter=limiter)
@@ -357,6 +360,14 @@ def _attach_rooms(app: Flask, services: Services, *, realtime: Realtime, limiter
         realtime=realtime,
     )
     calls.attach(app, limiter)
+
+    rollout = RolloutPages(
+        services.pilot.gate,
+        accounts=services.accounts,
+        titles={name: kind.title for name, kind in services.brokers.classes.items()},
+        clock=services.clock,
+    )
+    rollout.attach(app, limiter)
 
     def healthz() -> ResponseReturnValue:
         with services.database.read() as connection:

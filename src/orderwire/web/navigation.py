@@ -37,6 +37,7 @@ LINKS: Final = (
     Link(path="/settings", label="Settings", icon="settings", in_menu=True),
     Link(path="/people", label="People", icon="people", role=Role.OWNER, in_menu=True),
     Link(path="/audit", label="Audit", icon="audit", role=Role.OPERATOR, in_menu=True),
+    Link(path="/rollout", label="Rollout", icon="rollout", role=Role.OPERATOR),
 )
 
 

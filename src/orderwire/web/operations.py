@@ -17,14 +17,17 @@ from msgspec import Struct, field
 from orderwire.brokers.registry import BrokerRegistry
 from orderwire.core.alerts import Silence
 from orderwire.core.orders import AccountId, ModifyRequest, OrderId, OrderRequest
+from orderwire.core.rollout import Choice
 from orderwire.errors import ConfigurationError, InvalidRequestError, NotFoundError, OrderwireError
 from orderwire.feeds.desk import Desk
 from orderwire.feeds.fleet import Fleet
 from orderwire.monitoring.station import Station
+from orderwire.pilot.gate import RolloutGate, rollout_report
 from orderwire.store import alerts as kept_alerts
 from orderwire.store.accounts import Account, Accounts
 from orderwire.store.book import OrderBook
 from orderwire.store.invitations import RESET_HOURS, Invitations
+from orderwire.store.pilot import RolloutChange
 from orderwire.store.users import Role, Scope, Users
 from orderwire.store.vault import Vault
 
@@ -42,6 +45,7 @@ class Office:
     """None, and `vault` too, where they play no part."""
     vault: Vault | None = None
     url: str = ""
+    gate: RolloutGate
     fleet: Fleet | None = None
     desk: Desk | None = None
     book: OrderBook | None = None
@@ -355,6 +359,83 @@ class SilenceAlert(_Command):
         return True
 
 
+class ShowRollout(_Command):
+    """Say what is in force, how many accounts are in, and what each cohort saw since the last decision."""
+
+    def perform(self, office: Office) -> Any:
+        return rollout_report(office.gate, now_ns=office.gate.records.now_ns())
+
+
+class SetStage(_Command):
+    """Let a share of the users in."""
+
+    stage: int
+    why: str
+
+    def perform(self, office: Office) -> Any:
+        return _stepped(office, office.gate.set_stage(self.stage, who=self.by, why=self.why))
+
+
+class KillRollout(_Command):
+    """Stop real-time updates for everybody, now."""
+
+    why: str
+
+    def perform(self, office: Office) -> Any:
+        return _stepped(office, office.gate.kill(who=self.by, why=self.why))
+
+
+class ResumeRollout(_Command):
+    """End a stop."""
+
+    why: str
+
+    def perform(self, office: Office) -> Any:
+        return _stepped(office, office.gate.resume(who=self.by, why=self.why))
+
+
+class SwitchBroker(_Command):
+    """Switch one broker on or off."""
+
+    broker: str
+    on: bool
+    why: str
+
+    def perform(self, office: Office) -> Any:
+        change = office.gate.switch_broker(self.broker, on=self.on, who=self.by, why=self.why)
+        return _stepped(office, change)
+
+
+class RolloutHistory(_Command):
+    """List the decisions, newest first."""
+
+    most: int = 50
+
+    def perform(self, office: Office) -> Any:
+        return [
+            {
+                "at": change.at,
+                "who": change.who,
+                "what": change.what,
+                "from": change.before.described(),
+                "to": change.after.described(),
+                "why": change.why,
+            }
+            for change in office.gate.records.history(most=self.most)
+        ]
+
+
+class ChooseRealtime(_Command):
+    """Opt a user in or out, or back to the pilot's draw."""
+
+    owner: str
+    choice: Choice
+
+    def perform(self, office: Office) -> Any:
+        office.users.get(self.owner)
+        office.gate.choose(self.owner, self.choice, by=self.by)
+
+
 COMMANDS: Mapping[str, type[Any]] = {
     "users.add": AddUser,
     "users.list": ListUsers,
@@ -379,6 +460,13 @@ COMMANDS: Mapping[str, type[Any]] = {
     "orders.place": PlaceOrder,
     "orders.modify": ModifyOrder,
     "orders.cancel": CancelOrder,
+    "rollout.show": ShowRollout,
+    "rollout.set": SetStage,
+    "rollout.kill": KillRollout,
+    "rollout.resume": ResumeRollout,
+    "rollout.broker": SwitchBroker,
+    "rollout.history": RolloutHistory,
+    "rollout.choose": ChooseRealtime,
 }
 
 
@@ -442,6 +530,10 @@ def _there(part: T | None) -> T:
     if part is None:
         raise ConfigurationError("This command is not available here.")
     return part
+
+
+def _stepped(office: Office, change: RolloutChange | None) -> dict[str, Any]:
+    return {"changed": change is not None, "now": office.gate.rollout.described()}
 
 
 def _described(account: Account, office: Office) -> dict[str, Any]:

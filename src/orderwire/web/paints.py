@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Final
 
 from orderwire.core.events import Event
+from orderwire.core.evidence import PLACED, RECEIVED
 from orderwire.core.latency import Histogram, HistogramSnapshot, Stamps
 from orderwire.core.lifecycle import OrderChange
-from orderwire.core.orders import OrderStatus
+from orderwire.core.orders import AccountId, OrderStatus
 from orderwire.web.realtime import Painted
-
-TOTAL: Final = "received to painted"
-PLACED: Final = "placed to painted"
-"""From our own place call to the paint of the first state that the broker confirmed."""
 
 MOST_REMEMBERED: Final = 10_000
 """Changes whose stamps are held, the latest; the log keeps those up to the join for good."""
@@ -25,7 +23,9 @@ _BEFORE_CONFIRMED: Final = frozenset({None, OrderStatus.PENDING_NEW})
 class PaintTimes:
     """Counts the paints of visible pages; what a hidden tab takes is no paint. Any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[AccountId, Mapping[str, int]], None]) -> None:
+        """`told` hears of every paint: whose it was, and its durations in nanoseconds by stage."""
+        self._told = told
         self._lock = Lock()  # guards both below
         self._stages: defaultdict[str, Histogram] = defaultdict(Histogram)
         self._stamps: OrderedDict[str, Stamps] = OrderedDict()
@@ -35,6 +35,7 @@ class PaintTimes:
         if painted.hidden:
             return
         durations = times_of(painted)
+        self._told(painted.change.account, durations)
         with self._lock:
             for stage, nanoseconds in durations.items():
                 self._stages[stage].add(nanoseconds)
@@ -69,7 +70,7 @@ def times_of(painted: Painted) -> dict[str, int]:
     stamps, view, was = painted.stamps, painted.change.order, painted.change.was
     durations = stamps.stages()
     if stamps.received:
-        durations[TOTAL] = stamps.painted - stamps.received
+        durations[RECEIVED] = stamps.painted - stamps.received
     confirmed = view is not None and view.status is not OrderStatus.PENDING_NEW and was in _BEFORE_CONFIRMED
     if confirmed and view is not None and view.submission and view.first_seen is not None:
         durations[PLACED] = stamps.painted - round(view.first_seen.timestamp() * 1e9)
