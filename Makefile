@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-browser check lint types walls setup setup-dev pages peers vnpy format lock \
-  screenshots bench-engine bench-feeds drill-rollout faults soak kills mutants fuzz bench-paint clean
+  screenshots bench-engine bench-feeds drill-rollout faults soak kills mutants fuzz bench-paint bench-monitoring drill-alerts clean
 
 help: ## List what one can do here
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -77,6 +77,12 @@ bench-paint: setup-dev pages ## Measure from the click to the paint at each brok
 
 drill-rollout: setup-dev ## Rehearse the rollout: shares, toggling under load, two processes, the guard
 	@$(PY) bench/rollout.py $(ARGS)
+
+drill-alerts: setup-dev pages ## Raise every alert with the real Prometheus and Alertmanager, see each told and cleared
+	@$(BIN)/pytest tests/core/test_promrules.py tests/core/test_alerts.py tests/monitoring tests/ops tests/acceptance/test_drill.py -n 0 $(ARGS)
+
+bench-monitoring: setup-dev ## Measure what monitoring costs on the hot path
+	@$(PY) bench/monitoring.py $(ARGS)
 
 bench-engine: setup-dev ## Measure the event engine beside vn.py's
 	@$(PY) bench/engine.py

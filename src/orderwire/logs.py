@@ -12,7 +12,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 _SECRET_KEY = re.compile(
-    r"secret|password|token|api_?key|checksum|authorization|cookie|credential", re.IGNORECASE
+    r"secret|password|token|api_?key|app_?key|checksum|authorization|cookie|credential", re.IGNORECASE
 )
 _SECRET_QUERY = re.compile(
     r"((?:access_token|token|api_key|apikey|request_token|checksum|secret\w*)=)[^&\s\"']+"

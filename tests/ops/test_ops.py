@@ -177,3 +177,22 @@ def test_the_rules_lead_to_the_runbook():
 
     assert links == [f"{RUNBOOK}#{rule.name.lower()}" for rule in RULES]
     assert (ROOT / RUNBOOK.split("/main/")[1]).is_file()
+
+
+def test_every_command_the_runbook_names_exists():
+    from typer.main import get_command
+
+    from orderwire.cli import app
+
+    texts = [(ROOT / "docs" / "runbook.md").read_text(), (OPS / "README.md").read_text()]
+    named = re.findall(
+        r"`?orderwire ((?:[a-z]+ ?)+)",
+        "\n".join(re.findall(r"`orderwire [^`]*|^orderwire .*", "\n".join(texts), re.MULTILINE)),
+    )
+    for line in named:
+        command = get_command(app)
+        for word in line.split():
+            if not hasattr(command, "commands"):
+                break
+            assert word in command.commands, line
+            command = command.commands[word]

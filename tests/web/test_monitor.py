@@ -4,17 +4,13 @@ import pytest
 from msgspec.structs import replace
 
 from monitoring.watched import feed
-from orderwire.config import Settings
 from orderwire.core.alerts import Alert, Severity
-from orderwire.core.health import FleetHealth, WebHealth
 from orderwire.core.recovery import Freshness
-from orderwire.monitoring.metrics import Disk, Sources
-from orderwire.monitoring.station import Station
 from orderwire.store import alerts as kept
 from orderwire.store import audit
-from orderwire.store.users import Role, Scope
-from orderwire.web.monitor import Monitor
+from orderwire.store.users import Scope
 from web.house import csrf
+from web.watching import watch
 
 
 class FakeSocket:
@@ -25,45 +21,9 @@ class FakeSocket:
         return ("127.0.0.1", self.port)
 
 
-class QuietBook:
-    blocked_seconds = 0.0
-    held_back = 0
-
-    def counts(self):
-        return {}
-
-
 @pytest.fixture
 def watched(house, tmp_path):
-    """The web with a station; `watched.feeds` is what the fleet says."""
-    services = house.services
-    house.feeds = [feed("acc", connected=True, heartbeat_age=1.0, counts={"reconnects": 2})]
-    station = Station(
-        Sources(
-            engine=services.engine,
-            database=services.database,
-            book=QuietBook(),
-            fleet=lambda: FleetHealth(feeds=tuple(house.feeds)),
-            web=WebHealth,
-            market_open=lambda: True,
-            market_near=lambda: True,
-            disk=lambda: Disk(total=10, free=house.free),
-            clock=services.clock,
-            brokers=("wired",),
-        ),
-        settings=Settings(data_dir=tmp_path),
-    )
-    house.free = 9
-    house.station = station
-    Monitor(
-        station=station,
-        database=services.database,
-        accounts=services.accounts,
-        users=services.users,
-        metrics_port=9464,
-    ).attach(house.app)
-    house.user("ops", Role.OPERATOR)
-    return house
+    return watch(house, tmp_path, metrics_port=9464)
 
 
 def on_port(client, path, port):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,11 +11,14 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import ClassVar, Protocol
 
+import structlog
+
 from orderwire.brokers import checklist
 from orderwire.brokers.http import BrokerHttp, Bucket
 from orderwire.clock import Clock
 from orderwire.core.events import Event, EventType
 from orderwire.core.instruments import Instrument, InstrumentLookup
+from orderwire.core.latency import trace
 from orderwire.core.orders import (
     AccountId,
     Funds,
@@ -27,6 +31,8 @@ from orderwire.core.orders import (
     Trade,
 )
 from orderwire.errors import ProtocolViolationError
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +280,15 @@ class BrokerAdapter(ABC):
 
     def on_order(self, update: OrderUpdate) -> None:
         """Publish an observation of an order; does nothing when no publisher is attached."""
+        if _log.is_enabled_for(logging.DEBUG):
+            _log.debug(
+                "order received",
+                trace=trace(update.account, update.received_ns),
+                account=update.account,
+                order=update.order_id,
+                channel=update.channel,
+                status=update.raw_status,
+            )
         self._publish(EventType.ORDER_UPDATE, update, OrderUpdate)
 
     def on_trade(self, trade: Trade) -> None:

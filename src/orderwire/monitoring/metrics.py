@@ -6,6 +6,7 @@ Nothing here is on the hot path but one append for each change: the histograms a
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,18 +15,21 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal
 
+import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from orderwire.clock import Clock
 from orderwire.core.alerts import Buckets, Labels, Readings
 from orderwire.core.events import Event, EventType
 from orderwire.core.health import FEED_COUNTS, FeedHealth, FleetHealth, WebHealth
-from orderwire.core.latency import Histogram, HistogramSnapshot, Stamps
+from orderwire.core.latency import Histogram, HistogramSnapshot, Stamps, trace
 from orderwire.core.recovery import Freshness
 from orderwire.engine import EventEngine
 from orderwire.meters import OTHER, Statistics
 from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
+
+_log = structlog.get_logger(__name__)
 
 Kind = Literal["gauge", "counter", "histogram"]
 
@@ -184,6 +188,7 @@ class Latencies:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._explains = _log.is_enabled_for(logging.DEBUG)
         self._raw: list[tuple[str, Stamps, int]] = []
         self._lock = Lock()  # guards the histograms
         self._stages = {(stage, kind): Histogram() for stage in STEPS for kind in CHANGES}
@@ -194,6 +199,15 @@ class Latencies:
         """Note a change that was told; registered after those who tell it."""
         change = event.data
         self._raw.append((change.kind, change.stamps, self._clock.time_ns()))
+        if self._explains:
+            _log.debug(
+                "change told",
+                trace=trace(change.account, change.stamps.received),
+                event_id=change.event_id,
+                account=change.account,
+                order=change.order.order_id if change.order else "",
+                status=change.order.status if change.order else change.kind,
+            )
 
     def snapshot(self) -> tuple[dict[tuple[str, str], HistogramSnapshot], HistogramSnapshot]:
         """Return the durations by stage and kind of change, and from the broker's bytes to the clients."""

@@ -97,11 +97,12 @@ class Claims:
         if not differs:
             self.count("confirmed")
             return None, None
-        if not claim.doubted_ns:
+        doubted_ns = claim.doubted_ns or read.asked_ns
+        if (
+            read.asked_ns - doubted_ns < _APART_NS
+        ):  # a read of another cause may have come before the one asked for
             self.hint(claim.account, claim.order_id, "conflict: a postback claims otherwise")
-            return replace(claim, doubted_ns=read.asked_ns), None
-        if read.asked_ns - claim.doubted_ns < _APART_NS:
-            return claim, None
+            return replace(claim, doubted_ns=doubted_ns), None
         return None, self._alarm(claim, differs)
 
     def _alarm(self, claim: Claim, differs: str) -> Event:

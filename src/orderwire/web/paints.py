@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Final
 
+import structlog
+
 from orderwire.core.events import Event
 from orderwire.core.evidence import PLACED, RECEIVED
-from orderwire.core.latency import Histogram, HistogramSnapshot, Stamps
+from orderwire.core.latency import Histogram, HistogramSnapshot, Stamps, trace
 from orderwire.core.lifecycle import OrderChange
 from orderwire.core.orders import AccountId, OrderStatus
 from orderwire.web.realtime import Painted
+
+_log = structlog.get_logger(__name__)
 
 MOST_REMEMBERED: Final = 10_000
 """Changes whose stamps are held, the latest; the log keeps those up to the join for good."""
@@ -36,6 +41,15 @@ class PaintTimes:
             return
         durations = times_of(painted)
         self._told(painted.change.account, durations)
+        change = painted.change
+        if _log.is_enabled_for(logging.DEBUG):
+            _log.debug(
+                "painted",
+                trace=trace(change.account, change.stamps.received),
+                event_id=change.event_id,
+                account=change.account,
+                milliseconds=round(durations.get(RECEIVED, 0) / 1e6, 1),
+            )
         with self._lock:
             for stage, nanoseconds in durations.items():
                 self._stages[stage].add(nanoseconds)
