@@ -53,6 +53,14 @@ format: setup-dev ## Format and fix what can be fixed
 screenshots: setup-dev pages ## Make the pictures of the README from the running demo
 	@$(PY) docs/screenshots.py
 
+.PHONY: stream-truth schema
+stream-truth: setup-dev pages ## 10,000 random disconnects and 100,000 deliveries of the stream (DISCONNECTS=, DELIVERIES=)
+	@ORDERWIRE_DISCONNECTS=$(or $(DISCONNECTS),10000) ORDERWIRE_DELIVERIES=$(or $(DELIVERIES),100000) \
+	  $(BIN)/pytest tests/web/test_stream_truth.py $(ARGS)
+
+schema: setup-dev pages ## Call the REST interface from its OpenAPI document (EXAMPLES=500 for each call)
+	@ORDERWIRE_SCHEMA_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/pytest tests/web/test_api_schema.py -n 2 $(ARGS)
+
 faults: setup-dev ## Run seeded fault schedules and compare with the field's rules (SCHEDULES=1000, SEED=0)
 	@$(PY) bench/faults.py --schedules $(or $(SCHEDULES),1000) --seed $(or $(SEED),0) --jobs 2 $(ARGS)
 

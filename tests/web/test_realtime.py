@@ -480,7 +480,10 @@ class Mute:
         self.socket.send(f'43{number}[{{"painted":1,"hidden":false}}]')
 
     def follow(self) -> None:
-        self.socket.send('42["follow",{"cursors":{}}]')
+        self.ask({})
+
+    def ask(self, cursors: dict) -> None:
+        self.socket.send(f'42["follow",{json.dumps({"cursors": cursors})}]')
 
 
 def flood(house: House, updates: int, *, rows: int) -> None:

@@ -57,7 +57,7 @@ from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
 from orderwire.store.notifications import Notifications
 from orderwire.store.users import Users, key_mark
-from orderwire.web import rooms
+from orderwire.web import api_docs, rooms
 from orderwire.web.api import Api, ApiTools
 from orderwire.web.assets import Assets, load_assets
 from orderwire.web.auth import Doors, send_to_login, session_id, wants_json
@@ -240,6 +240,7 @@ def create_app(services: Services, *, assets: Assets | None = None, log: Log | N
     postbacks = _postbacks(services)
     _attach_rooms(app, services, realtime=realtime, limiter=limiter)
     Api(_api_tools(services, realtime=realtime, log=held, faults=faults)).attach(app, limiter)
+    api_docs.attach(app)
     rooms.attach(app, services, limiter=limiter, paints=paints)
     subscriptions = Subscriptions(_guests(services))
     app.extensions["orderwire"] = Web(
