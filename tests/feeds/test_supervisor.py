@@ -364,8 +364,9 @@ def test_two_hundred_accounts_dropped_together_connect_at_most_ten_in_a_hundred_
 
     run_virtually(play(), clock)
 
-    assert max(sum(1 for t in times if start <= t < start + 0.0999) for start in times) == 10
-    assert max(sum(1 for t in times if start <= t < start + 0.9999) for start in times) == 50
+    assert max(sum(1 for t in times if start <= t < start + 0.1) for start in times) <= 5
+    assert max(sum(1 for t in times if start <= t < start + 1.0) for start in times) <= 46
+    assert times[-1] < 4.5
 
 
 def test_a_stream_message_that_was_left_out_has_the_book_read():
