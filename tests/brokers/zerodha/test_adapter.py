@@ -565,7 +565,7 @@ def test_silence_ends_the_stream_within_its_deadline():
 
 
 def test_the_deadline_is_five_seconds_unless_told():
-    assert ZerodhaAdapter.silence == 5.0
+    assert ZerodhaAdapter.silence == 4.5
 
 
 def test_any_byte_even_of_an_unfinished_frame_is_a_sign_of_life():

@@ -98,8 +98,11 @@ class ZerodhaAdapter(BrokerAdapter):
     has_postback = True
     api_version = "3"
 
-    silence = 5.0
-    """Seconds without a byte after which the stream counts as dead; Kite's heartbeat comes every 1-2 s."""
+    silence = 4.5
+    """Seconds without a byte after which the stream counts as dead; Kite's heartbeat comes every 1-2 s.
+
+    Closing a dead line takes up to 0.4 s more, and within 5 s of the last byte the page is to know.
+    """
 
     def __init__(self, profile: AccountProfile, tools: AdapterTools) -> None:
         """Raise ConfigurationError when a credential is missing or an address is not encrypted."""
