@@ -74,6 +74,14 @@ def test_stability_at_its_boundaries(value, expected):
     assert verdict(uptime=measured(value)) is expected
 
 
+def test_stability_worse_than_on_refresh_is_degraded():
+    known = {"readable": measured(0.9994, 0.0001), "baseline_uptime": measured(0.9999, 0.0001)}
+
+    assert verdict(**known) is REFINE
+    assert "books readable 99.940%, on refresh 99.990%" in finding("stability", **known).reason
+    assert verdict(**known | {"readable": measured(0.9998, 0.0001)}) is EXPAND
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [(0.00099, EXPAND), (0.001, REFINE), (0.005, REFINE), (0.01, REFINE), (0.01001, ROLLBACK)],

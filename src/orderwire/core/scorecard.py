@@ -129,6 +129,7 @@ def score(
         good_days=good_days(painted.values(), criteria.latency_good),
         uptime=_share(sum(d.live_minutes for d in on), sum(d.market_minutes for d in on)),
         baseline_uptime=_share(sum(d.readable_minutes for d in off), sum(d.market_minutes for d in off)),
+        readable=_share(sum(d.readable_minutes for d in on), sum(d.market_minutes for d in on)),
         errors=_rate(sum(d.errors for d in on), sum(d.events for d in on)),
         satisfaction=_satisfaction(voices, chance=chance),
         calls=calls(on),

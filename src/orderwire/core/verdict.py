@@ -86,7 +86,9 @@ class Scorecard(Struct, frozen=True, kw_only=True):
     uptime: Measured | None = None
     """Share of account-minutes in market hours with a live stream and no crowded queue."""
     baseline_uptime: Measured | None = None
-    """The same share of the REST cohort in which the book could be read: what *no degradation* compares with."""
+    """Share of the REST cohort's account-minutes in which the book could be read."""
+    readable: Measured | None = None
+    """The same share of the real-time cohort: *not degraded* compares the two."""
     errors: Measured | None = None
     """Errors per event."""
     satisfaction: Measured | None = None
@@ -187,10 +189,14 @@ def _stability(card: Scorecard, criteria: Criteria) -> Finding:
         seen = told.count if told else 0
         return _unknown(name, f"{seen} account-minutes; a verdict needs {criteria.least_minutes}")
     words = f"streams live {told.value:.3%} of account-minutes in market hours"
+    ours, theirs = card.readable, card.baseline_uptime
+    degraded = ours is not None and theirs is not None and ours.high < theirs.low
+    if ours and theirs and degraded:
+        words += f"; books readable {ours.value:.3%}, on refresh {theirs.value:.3%}"
     return _graded(
         name,
         bad=told.value < criteria.uptime_bad,
-        good=told.value > criteria.uptime_good,
+        good=told.value > criteria.uptime_good and not degraded,
         unsure=told.low <= criteria.uptime_good,
         words=words,
     )
