@@ -109,6 +109,7 @@ SHOTS = (
     Shot("settings", "/settings"),
     Shot("people", "/people", user="maya"),
     Shot("audit", "/audit", user="maya"),
+    Shot("operator", "/operator", user="ops"),
     Shot("error", "/nowhere"),
 )
 

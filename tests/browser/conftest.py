@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ARGUMENTS = [
     "--headless=new",
@@ -21,11 +21,16 @@ ARGUMENTS = [
 ]
 
 
+PATIENCE = 30_000
+"""Milliseconds to wait for what has to come true; a busy machine needs seconds for a page."""
+
+
 @pytest.fixture(scope="module")
 def browser(chromium: Path) -> Iterator[Browser]:
     """Ends with its module: while Playwright runs, nobody else in this process may start an asyncio loop."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(chromium), args=ARGUMENTS)
+        expect.set_options(timeout=PATIENCE)
         yield browser
         browser.close()
 
@@ -34,6 +39,7 @@ def browser(chromium: Path) -> Iterator[Browser]:
 def browser_page(browser: Browser) -> Iterator[Page]:
     """A page in a browser profile of its own; script errors, CSP refusals and outside requests fail the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(f"script error: {error}"))

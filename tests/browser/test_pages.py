@@ -14,7 +14,7 @@ from orderwire.store.users import Role
 from store.making import update
 from web.house import PASSWORD, a_server, settle
 
-pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(300)]
 
 PHONE = {"width": 390, "height": 844}
 
@@ -56,7 +56,6 @@ def say(house, word, **given):
 
 @pytest.fixture
 def page(house, browser_page):
-    browser_page.set_default_timeout(8000)
     browser_page.goto(f"{house.url}/login")
     log_in(browser_page)
     browser_page.wait_for_url(f"{house.url}/")
@@ -144,7 +143,7 @@ def test_two_tabs_of_one_user_both_move(house, page):
 def test_a_plot_is_drawn_follows_its_source_and_says_its_last_values(house, page):
     said = {"time": [1, 2, 3], "series": [{"label": "p50", "values": [4, None, 6]}], "unit": "ms"}
     figure = (
-        '<main id="main"><figure class="chart" data-source="/plot" data-every="1"><figcaption>Latency</figcaption>'
+        '<main id="main"><h1>A plot</h1><figure class="chart" data-source="/plot" data-every="1"><figcaption>Latency</figcaption>'
         '<div class="chart-plot" role="img" aria-label="Latency"></div></figure></main>'
     )
     page.route("**/plot", lambda route: route.fulfill(json=said))

@@ -79,6 +79,7 @@ class Invitations:
 
     def make_first(self, token: str, name: str, password: str) -> User:
         """Make the first administrator. Raises NotFoundError for a token out of force, InvalidRequestError."""
+        name = name.strip().lower()
         self._users.check_new(name, password)
         if self.find(token, Purpose.FIRST) is None:
             raise NotFoundError("This link has been used, or is too old.")
