@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx2
 import pytest
 from typer.testing import CliRunner
 
@@ -76,6 +77,15 @@ def test_a_key_made_for_a_command_ends_with_it(run, house):
     run("orders")
 
     assert "in a terminal" not in str(house.command("apikeys.list", owner="asha"))
+
+
+@pytest.mark.parametrize("path", ["openapi.json", "docs"])
+def test_the_running_service_describes_its_calls(house, path):
+    answer = httpx2.get(f"{house.url}/api/v1/{path}", trust_env=False)
+
+    assert answer.status_code == 200
+    assert "/api/v1/placeorder" in answer.text
+    assert "/control/" not in answer.text
 
 
 def test_a_key_of_ones_own_works_from_anywhere(run, house):

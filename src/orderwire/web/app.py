@@ -58,7 +58,7 @@ from orderwire.store.database import Database
 from orderwire.store.notifications import Notifications
 from orderwire.store.users import Users, key_mark
 from orderwire.web import api_docs, rooms
-from orderwire.web.api import Api, ApiTools
+from orderwire.web.api import Api, ApiTools, Application
 from orderwire.web.assets import Assets, load_assets
 from orderwire.web.auth import Doors, send_to_login, session_id, wants_json
 from orderwire.web.mine import ids, my_accounts
@@ -211,7 +211,7 @@ def create_app(services: Services, *, assets: Assets | None = None, log: Log | N
     it is registered with the engine here.
     """
     built = assets or load_assets()
-    app = APIFlask(
+    app = Application(
         __name__,
         title="orderwire",
         version="1",
