@@ -74,6 +74,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--only", choices=FIGURES, help="one figure")
     parser.add_argument("--accounts", type=int, nargs="+", default=[500, 2000], help="sizes of the footprint")
     parser.add_argument("--switches", type=int, default=100, help="how often real-time is switched")
+    parser.add_argument("--rounds", type=int, default=5, help="how often a line is left dead")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     parser.add_argument("--child", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--open-orders", action="store_true", help=argparse.SUPPRESS)
@@ -83,13 +84,13 @@ def _asked() -> argparse.Namespace:
 # --- half-open, silent loss -------------------------------------------------------------------------------
 
 
-def half_open_rows(_asked: argparse.Namespace) -> Iterator[Row]:
+def half_open_rows(asked: argparse.Namespace) -> Iterator[Row]:
     with _on(kite=1, xts=1, through_proxies=True) as few:
         few.until(few.all_live)
         for account, broker, most in (("k0", "Zerodha", 5.0), ("x0", "Jainam", 8.0)):
-            found = [half_open(few, AccountId(account)) for _ in range(5)]
+            found = [half_open(few, AccountId(account)) for _ in range(asked.rounds)]
             yield Row(
-                says=f"half-open stream noticed after the last byte, {broker}, worst of 5",
+                says=f"half-open stream noticed after the last byte, {broker}, worst of {asked.rounds}",
                 measured=f"{max(found):.2f} s",
                 gate=f"≤ {most:g} s",
                 met=max(found) <= most + 0.05,

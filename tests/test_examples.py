@@ -220,7 +220,7 @@ def test_a_stop_follows_every_partial_fill_survives_a_kill_and_goes_with_the_exi
     assert said.endswith("over\n")
     assert stop().order_status == "cancelled"
     assert stop().trigger_price == pytest.approx(1435.5)
-    assert sum(order.pricetype == "LIMIT" for order in desk.book()) == 1
+    assert sum((order.action, order.quantity) == ("BUY", 10) for order in desk.book()) == 1
 
 
 @pytest.mark.parametrize("way", ["iterator", "async", "callbacks"])

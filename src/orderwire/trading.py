@@ -66,6 +66,8 @@ def list_orders(
     rows = [
         row for row in data["orders"] if not open_only or row["order_status"] in {"open", "trigger pending"}
     ]
+    if not out.is_terminal:
+        out.width = 200  # into a pipe or a file: whole order ids
     out.print(order_table(rows) if rows else "none")
     for one in data["accounts"]:
         if one["freshness"] != "LIVE":

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from playwright.sync_api import expect
 
 from orderwire.core.events import Event, EventType
+from orderwire.core.evidence import RECEIVED
 from orderwire.core.lifecycle import SubmissionState
 from orderwire.core.orders import AccountId, OrderStatus
 from orderwire.core.recovery import Freshness
-from orderwire.web.paints import TOTAL
 from web.house import PASSWORD, a_server, order, settle
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(300)]
@@ -546,7 +546,7 @@ def test_ten_thousand_orders_stay_smooth_at_a_thousand_updates_a_second(house, p
     (client,) = house.web.realtime.audience
     waited(lambda: client.outbox.outstanding == 0 and len(client.outbox) == 0)
     long = page.evaluate("window.long")
-    painted = house.web.paints.snapshot().get(TOTAL)
+    painted = house.web.paints.snapshot().get(RECEIVED)
     record_property(
         "figure",
         f"a browser with 10,000 orders at {storm.rate:,.0f} updates/s for {storm.seconds:.0f} s: {len(long)} long tasks"

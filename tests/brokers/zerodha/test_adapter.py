@@ -422,7 +422,7 @@ def test_the_time_at_zerodha_is_known_once_it_has_answered():
             await adapter.order_book()
             return before, adapter.broker_now()
 
-    assert asyncio.run(story()) == (None, datetime(2026, 8, 17, 10, 1, tzinfo=IST))
+    assert asyncio.run(story()) == (None, datetime(2026, 8, 17, 10, 1, 0, 500_000, tzinfo=IST))
 
 
 def test_calls_are_counted_by_what_they_are_for():
