@@ -161,7 +161,7 @@ postbacks: setup-dev pages ## Attack the postback endpoint of a running service 
 lock: setup-dev ## Resolve the lock files anew
 	@$(PIP) uv
 	@$(COMPILE) pyproject.toml --all-extras --group dev -o requirements/dev.lock
-	@$(COMPILE) pyproject.toml --extra sim --group build -c requirements/dev.lock -o requirements/run.lock
+	@$(COMPILE) pyproject.toml --extra sim --extra notify --group build -c requirements/dev.lock -o requirements/run.lock
 	@$(COMPILE) --group pages -c requirements/dev.lock -o requirements/pages.lock
 	@$(COMPILE) --group peers -o requirements/peers.lock
 	@$(COMPILE) --group openalgo -o requirements/openalgo.lock
