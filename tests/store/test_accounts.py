@@ -3,12 +3,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import LargeBinary, Text, text
 
 from orderwire.core.orders import AccountId
 from orderwire.errors import InvalidRequestError, NotFoundError, SealError
-from orderwire.store import audit, outbox
+from orderwire.store import audit, outbox, retention, schema
 from orderwire.store.accounts import Accounts, Login
+from orderwire.store.notifications import Notifications, TargetKind
 from orderwire.store.sealing import Keyring
 from orderwire.store.users import Users
 
@@ -100,6 +101,51 @@ def test_a_taken_id_and_an_unknown_owner_are_refused(accounts):
         accounts.add("A9", broker="zerodha", owner="nobody", credentials={})
 
     assert [account.id for account in accounts.all()] == ["A1"]
+
+
+def _row(table, account):
+    """A row of the table, whatever it means, that names the account."""
+    made = {column.name: _value(column, account) for column in table.columns if not column.nullable}
+    return made | ({"key": f"{account}/d/1/filled", "target": "t1"} if table.name == "notifications" else {})
+
+
+def _value(column, account):
+    if column.name == "account":
+        return account
+    if isinstance(column.type, Text):
+        return "x"
+    return b"x" if isinstance(column.type, LargeBinary) else 1
+
+
+@pytest.mark.parametrize("name", [table.name for table, _ in retention.of_account("A1")])
+def test_an_id_with_data_of_another_owner_is_not_given_away_until_it_is_erased(accounts, database, name):
+    if name == "notifications":
+        Notifications(database, RING, token=lambda: "t").add_target(
+            "asha", kind=TargetKind.APPRISE, address="tgram://1:T/9/"
+        )
+        database.write(
+            lambda connection: connection.execute(text("UPDATE notification_targets SET id = 't1'"))
+        )
+    table = schema.metadata.tables[name]
+    database.write(lambda connection: connection.execute(table.insert(), _row(table, "A1")))
+    accounts.remove("A1")
+
+    with pytest.raises(InvalidRequestError, match=r"erase it first .orderwire erase A1.*another id"):
+        accounts.add("A1", broker="zerodha", owner="ravi", credentials={})
+    assert accounts.all() == []
+    accounts.add("A1", broker="zerodha", owner="asha", credentials={})
+    accounts.remove("A1")
+    accounts.erase(AccountId("A1"))
+
+    assert accounts.add("A1", broker="zerodha", owner="ravi", credentials={}).owner == "ravi"
+
+
+def test_an_id_under_which_nothing_was_kept_is_free_for_anybody(accounts):
+    accounts.remove("A1")
+
+    assert accounts.add("A1", broker="zerodha", owner="ravi", credentials={}).owner == "ravi"
+    accounts.remove("A1")
+    assert accounts.add("A1", broker="zerodha", owner="asha", credentials={}).owner == "asha"
 
 
 def test_accounts_of_one_app_share_the_postback_segment_and_others_do_not(accounts):

@@ -6,15 +6,20 @@ import pytest
 from sqlalchemy import text
 
 from house import eventually
+from orderwire.core.alerts import Notice
 from orderwire.core.events import Event, EventType
 from orderwire.core.lifecycle import SubmissionState
+from orderwire.core.notifications import Notification, Occasion
 from orderwire.core.orders import AccountId, OrderId
+from orderwire.core.rollout import Reason
 from orderwire.engine import EventEngine
 from orderwire.errors import InvalidRequestError, StoreBusyError
-from orderwire.store import audit, inbox, outbox, retention
+from orderwire.store import alerts, audit, inbox, outbox, retention, schema
 from orderwire.store.accounts import Accounts
 from orderwire.store.batch import Input
 from orderwire.store.book import OrderBook
+from orderwire.store.notifications import Notifications, TargetKind
+from orderwire.store.pilot import PilotRecords
 from orderwire.store.sealing import Keyring
 from orderwire.store.users import Users
 from store.making import DAY, LIFE, NS, OPENED, ns, observed, position, submission, trade, update
@@ -40,6 +45,17 @@ def counts(database, account: str = "A1") -> dict[str, int]:
             ).scalar()
             for name in TABLES
         }
+
+
+RING = Keyring(keys={"k1": bytes(32)}, newest="k1")
+
+
+def make(database, hasher, account_id: str = "A1", owner: str = "asha") -> None:
+    """Add an account, and its owner where there is none yet."""
+    users = Users(database, hasher=hasher)
+    if owner not in {user.name for user in users.all()}:
+        users.add(owner, "correct horse")
+    Accounts(database, RING).add(account_id, broker="x", owner=owner, credentials={})
 
 
 @pytest.fixture
@@ -178,14 +194,64 @@ def test_erasing_leaves_nothing_of_the_account_but_the_audit(book, database):
     assert (latest.who, latest.what, latest.detail) == ("asha", "account erased", {"account": "A1"})
 
 
-def test_an_account_that_exists_is_not_erased(book, database, hasher):
-    Users(database, hasher=hasher).add("asha", "correct horse")
-    Accounts(database, Keyring(keys={"k1": bytes(32)}, newest="k1")).add(
-        "A1", broker="x", owner="asha", credentials={}
-    )
+def test_an_account_that_exists_is_not_erased(database, clock, hasher):
+    make(database, hasher)
+    tell(OrderBook(database, clock=clock), update("open"))
     before = counts(database)
 
     with pytest.raises(InvalidRequestError, match="Remove the account A1 first"):
         retention.erase(database, AccountId("A1"), by="asha")
 
     assert counts(database) == before
+
+
+def test_erasing_takes_what_the_pilot_the_alerts_and_the_messages_say_of_the_account(database, hasher):
+    make(database, hasher)
+    for account in ("A1", "A1x"):
+        told = Notice(
+            kind="mismatch", broker="x", account=AccountId(account), text="odd", order_id=OrderId("7")
+        )
+        database.write(lambda connection, told=told: alerts.keep_notice(connection, told, 1))
+        PilotRecords(database).enrol(AccountId(account), broker="x", owner="asha", reason=Reason.IN_STAGE)
+    kept = Notifications(database, RING)
+    kept.add_target("asha", kind=TargetKind.APPRISE, address="tgram://1:T/9/")
+    for account in ("A1", "A1x"):
+        filled = Notification(
+            key=f"{account}/d/1/filled",
+            occasion=Occasion.FILLED,
+            account=account,
+            at=OPENED,
+            title="t",
+            text="t",
+        )
+        assert kept.queue("asha", filled) == 1
+    Accounts(database, RING).remove("A1")
+
+    assert retention.erase(database, AccountId("A1"), by="asha") == 3
+
+    assert [one.account for one in PilotRecords(database).enrolments()] == ["A1x"]
+    assert [entry.account for entry in alerts.history(database)] == ["A1x"]
+    with database.read() as connection:
+        assert connection.execute(text("SELECT key FROM notifications")).scalars().all() == ["A1x/d/1/filled"]
+
+
+def test_an_erasure_cut_short_is_done_again_and_nobody_takes_the_id_before(book, database, hasher):
+    def cut(_table, _rows):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        retention.erase(database, AccountId("A1"), by="asha", progress=cut)
+    with pytest.raises(InvalidRequestError, match="erase it first"):
+        make(database, hasher)
+
+    retention.erase(database, AccountId("A1"), by="asha")
+
+    assert set(counts(database).values()) == {0}
+    make(database, hasher)
+
+
+def test_every_table_that_names_an_account_is_erased():
+    naming = {table.name for table in schema.metadata.tables.values() if "account" in table.c}
+    left = {"sealed", "ledgers"}  # the one goes with the account, the other at the end of erasing
+
+    assert {table.name for table, _ in retention.of_account("A1")} >= naming - left

@@ -84,7 +84,11 @@ class Accounts:
         allow_plaintext: bool = False,
         by: str = "cli",
     ) -> Account:
-        """Make an account. Raises InvalidRequestError for a bad or taken id, NotFoundError for an unknown owner."""
+        """Make an account. Raises InvalidRequestError for a bad or taken id, NotFoundError for an unknown owner.
+
+        The id of an account that was removed is taken as long as data of another owner is kept under it; its own
+        owner may take it up again.
+        """
         if not _ID.fullmatch(account_id):
             raise InvalidRequestError(
                 {"id": "An account id has 1 to 40 letters, digits, hyphens or underscores."}
@@ -107,7 +111,7 @@ class Accounts:
             }
             connection.execute(insert(schema.accounts), row)
             self._seal(connection, account_id, _CREDENTIAL, credentials)
-            outbox.open_ledgers(connection, [account_id])
+            outbox.own(connection, account_id, owner)
             audit.record(
                 connection, at_ns=now, who=by, what="account added", account=account_id, broker=broker
             )
@@ -133,7 +137,7 @@ class Accounts:
         return self._where(schema.accounts.c.postback_segment == segment)
 
     def remove(self, account_id: str, *, by: str = "cli") -> None:
-        """Forget an account and its secrets; its orders stay until erased. Raises NotFoundError."""
+        """Forget an account and its secrets; its orders stay until erased, and its owner's. Raises NotFoundError."""
 
         def work(connection: Connection) -> None:
             _must_find(connection, account_id)
@@ -316,6 +320,13 @@ class Accounts:
             is None
         ):
             raise NotFoundError(f"There is no user {owner}.")
+        if outbox.owner_of(connection, account_id) != owner and retention.keeps(connection, account_id):
+            raise InvalidRequestError(
+                {
+                    "id": f"Data of an earlier account {account_id} is still kept, and it was not {owner}'s (or is just "
+                    f"being erased): erase it first (orderwire erase {account_id}), or choose another id."
+                }
+            )
 
     def _segment_of(self, connection: Connection, app: str) -> str:
         table = schema.accounts

@@ -89,6 +89,27 @@ def _ledgers(connection: Connection, accounts: list[str]) -> dict[str, Ledger]:
     return {row.account: Ledger(row.epoch, row.sequence) for row in rows}
 
 
+def own(connection: Connection, account: str, owner: str) -> None:
+    """Open the account's ledger where it is missing, and note whose it is."""
+    open_ledgers(connection, [account])
+    table = schema.ledgers
+    connection.execute(update(table).where(table.c.account == account).values(owner=owner))
+
+
+def owner_of(connection: Connection, account: str) -> str | None:
+    """Return whose the account's ledger is; None when nobody's (it is being erased), or when there is none."""
+    table = schema.ledgers
+    return connection.execute(select(table.c.owner).where(table.c.account == account)).scalar()
+
+
+def disown(connection: Connection, account: str) -> None:
+    """Make the account's ledger nobody's, under a new epoch: no cursor is good for what is left of the log."""
+    open_ledgers(connection, [account])
+    table = schema.ledgers
+    begun = {"epoch": new_epoch(), "sequence": 0, "floor": 0, "owner": None}
+    connection.execute(update(table).where(table.c.account == account).values(**begun))
+
+
 def renew(connection: Connection, *, epoch: Callable[[], str] = new_epoch) -> int:
     """Begin every account's log anew (after a restore): no client's cursor is good any more. Return how many."""
     table = schema.ledgers

@@ -34,6 +34,8 @@ _OF_AN_ACCOUNT = (
     schema.inbox,
     schema.outbox,
     schema.dead_letters,
+    schema.enrolments,
+    schema.alerts,
 )
 
 
@@ -99,31 +101,51 @@ class Housekeeper:
 def erase(database: Database, account: AccountId, *, by: str, progress: Progress = _quietly) -> int:
     """Delete everything brokers told us about an account, and what we asked of them; return the rows gone.
 
-    Audited, and overwritten on SQLite. The account's change log begins anew, so no client replays what is gone. Raises InvalidRequestError
-    while the account exists: remove it first, so that no feed brings it back. Raises NotFoundError when nothing is
-    kept of it.
+    What people were told of its orders goes as well; aggregates that name no account, and the audit, stay. Audited,
+    and overwritten on SQLite. The account's change log begins anew, so no client replays what is gone; until the
+    last row is gone nobody may take the id, and an erasure that was cut short is simply done again. Raises
+    InvalidRequestError while the account exists: remove it first, so that no feed brings it back. Raises
+    NotFoundError when nothing is kept of it.
     """
-    accounts = schema.accounts
+    accounts, ledgers = schema.accounts, schema.ledgers
 
     def begin(connection: Connection) -> None:
         if connection.execute(select(accounts.c.id).where(accounts.c.id == account)).first():
             raise InvalidRequestError(
                 {"account": f"Remove the account {account} first; then erase its data."}
             )
-        mine = schema.ledgers.c.account == account
-        if not connection.execute(delete(schema.ledgers).where(mine)).rowcount:
+        log = connection.execute(select(ledgers.c.account).where(ledgers.c.account == account)).first()
+        if log is None and not keeps(connection, account):
             raise NotFoundError(f"Nothing is kept of an account {account}.")
+        outbox.disown(connection, account)
         at_ns = database.clock.time_ns()
         audit.record(connection, at_ns=at_ns, who=by, what="account erased", account=account)
 
     database.write(begin)
     gone = 0
-    for table in _OF_AN_ACCOUNT:
-        mine = table.c.account == account
+    for table, mine in of_account(account):
         while rows := _piece(database, table, mine, most=PIECE, beyond_recovery=True):
             gone += rows
             progress(table.name, rows)
+    database.write(lambda connection: connection.execute(delete(ledgers).where(ledgers.c.account == account)))
     return gone
+
+
+def keeps(connection: Connection, account: str) -> bool:
+    """Say inside the caller's transaction whether anything is kept of an account besides its change log's place."""
+    return any(
+        connection.execute(select(*table.primary_key.columns).where(mine).limit(1)).first()
+        for table, mine in of_account(account)
+    )
+
+
+def of_account(account: str) -> list[tuple[Table, ColumnElement[bool]]]:
+    """Return the tables that keep something of an account, each with which rows; its change log's place is not one."""
+    told = schema.notifications
+    return [
+        *((table, table.c.account == account) for table in _OF_AN_ACCOUNT),
+        (told, told.c.key.startswith(f"{account}/", autoescape=True)),
+    ]
 
 
 def _old_rows(before: date) -> list[tuple[Table, ColumnElement[bool]]]:

@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0005"
+REVISION = "0006"
 """The newest migration; `Database.migrate` skips Alembic when the database is at it."""
 
 metadata = MetaData(
@@ -139,8 +139,11 @@ ledgers = Table(
     _text("epoch"),
     Column("sequence", BigInteger, nullable=False),
     Column("floor", BigInteger, nullable=False),
+    _text("owner", nullable=True),
 )
-"""Where each account's change log stands: `sequence` is the last one given, `floor` the last one compacted away."""
+"""Where each account's change log stands: `sequence` is the last one given, `floor` the last one compacted away.
+
+It outlives the account until its data is erased; `owner` says whose data that is, none while it is being erased."""
 
 orders = Table(
     "orders",
