@@ -110,6 +110,8 @@ SHOTS = (
     Shot("people", "/people", user="maya"),
     Shot("audit", "/audit", user="maya"),
     Shot("operator", "/operator", user="ops"),
+    Shot("operator-alerts", "/operator/alerts", user="ops"),
+    Shot("operator-account", "/operator/accounts/zerodha-asha", user="ops", whole=False),
     Shot("error", "/nowhere"),
 )
 

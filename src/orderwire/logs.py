@@ -69,6 +69,11 @@ def conceal(values: Iterable[str]) -> None:
             processor.register(values)
 
 
+def follows_updates() -> bool:
+    """Say whether the log, as it was set up, has lines for single updates (DEBUG). Ask once, not for each."""
+    return structlog.is_configured() and bool(structlog.get_logger().is_enabled_for(logging.DEBUG))
+
+
 def set_up(*, level: str = "INFO", as_json: bool = False) -> Redaction:
     """Configure structlog and the standard library's loggers; returns the redaction in force."""
     redaction, stream = Redaction(), _Stderr()

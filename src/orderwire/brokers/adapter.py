@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -31,6 +30,7 @@ from orderwire.core.orders import (
     Trade,
 )
 from orderwire.errors import ProtocolViolationError
+from orderwire.logs import follows_updates
 
 _log = structlog.get_logger(__name__)
 
@@ -144,6 +144,7 @@ class BrokerAdapter(ABC):
         self.on_violation: Callable[[ProtocolViolationError], None] | None = None
         """Told of each of them, so that the book is read; set by the supervisor, called on the feed loop."""
         self._listening = False
+        self._explains = follows_updates()
 
     @property
     def listening(self) -> bool:
@@ -280,7 +281,7 @@ class BrokerAdapter(ABC):
 
     def on_order(self, update: OrderUpdate) -> None:
         """Publish an observation of an order; does nothing when no publisher is attached."""
-        if _log.is_enabled_for(logging.DEBUG):
+        if self._explains:
             _log.debug(
                 "order received",
                 trace=trace(update.account, update.received_ns),

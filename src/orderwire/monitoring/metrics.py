@@ -6,7 +6,6 @@ Nothing here is on the hot path but one append for each change: the histograms a
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ from orderwire.core.health import FEED_COUNTS, FeedHealth, FleetHealth, WebHealt
 from orderwire.core.latency import Histogram, HistogramSnapshot, Stamps, trace
 from orderwire.core.recovery import Freshness
 from orderwire.engine import EventEngine
+from orderwire.logs import follows_updates
 from orderwire.meters import OTHER, Statistics
 from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
@@ -188,7 +188,7 @@ class Latencies:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._explains = _log.is_enabled_for(logging.DEBUG)
+        self._explains = follows_updates()
         self._raw: list[tuple[str, Stamps, int]] = []
         self._lock = Lock()  # guards the histograms
         self._stages = {(stage, kind): Histogram() for stage in STEPS for kind in CHANGES}

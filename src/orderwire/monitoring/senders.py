@@ -1,4 +1,4 @@
-"""Two ways to tell somebody outside: a signed HTTP POST for programs, Apprise's services for people.
+"""Two ways to tell the operator: a signed HTTP POST for programs, Apprise's services for people.
 
 The POST follows Standard Webhooks (standardwebhooks.com): its headers name the message, the moment and an
 HMAC-SHA256 over both and the body, so a receiver can check who sent it, and drop what is old or came twice.
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 import httpx2
 
-from orderwire.errors import OrderwireError
+from orderwire.errors import ConfigurationError, OrderwireError
+from orderwire.monitoring.targets import UndeliveredError, tell_person
 
 PATIENCE = 5.0
 """Seconds a receiver gets to answer."""
@@ -61,17 +62,11 @@ def post(url: str, body: bytes, *, secret: str, message_id: str, at: int, patien
 def notify(addresses: Sequence[str], *, title: str, body: str, urgent: bool = False) -> None:
     """Send a message to people at Apprise addresses, once; blocks until every service has answered.
 
-    Raises DeliveryError, also when Apprise (extra `notify`) is not installed or does not know an address.
+    The addresses are the operator's own, so they may lead anywhere. Raises DeliveryError, also when Apprise (extra
+    `notify`) is not installed or does not know an address.
     """
-    try:
-        import apprise  # noqa: PLC0415 - an extra, and half a second to import
-    except ImportError:
-        raise DeliveryError(
-            "Apprise is not installed: pip install 'orderwire[notify]'", permanent=True
-        ) from None
-    people = apprise.Apprise()
-    if not all(people.add(address) for address in addresses):
-        raise DeliveryError("an Apprise address is not understood", permanent=True)
-    kind = apprise.NotifyType.FAILURE if urgent else apprise.NotifyType.WARNING
-    if not people.notify(title=title, body=body, notify_type=kind):
-        raise DeliveryError("a notification service did not take the message")
+    for address in addresses:
+        try:
+            tell_person(address, title, body, silent=False, urgent=urgent, private=True)
+        except (UndeliveredError, ConfigurationError) as error:
+            raise DeliveryError(str(error)) from None

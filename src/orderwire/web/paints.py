@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 from threading import Lock
@@ -15,6 +14,7 @@ from orderwire.core.evidence import PLACED, RECEIVED
 from orderwire.core.latency import Histogram, HistogramSnapshot, Stamps, trace
 from orderwire.core.lifecycle import OrderChange
 from orderwire.core.orders import AccountId, OrderStatus
+from orderwire.logs import follows_updates
 from orderwire.web.realtime import Painted
 
 _log = structlog.get_logger(__name__)
@@ -31,6 +31,7 @@ class PaintTimes:
     def __init__(self, told: Callable[[AccountId, Mapping[str, int]], None]) -> None:
         """`told` hears of every paint: whose it was, and its durations in nanoseconds by stage."""
         self._told = told
+        self._explains = follows_updates()
         self._lock = Lock()  # guards both below
         self._stages: defaultdict[str, Histogram] = defaultdict(Histogram)
         self._stamps: OrderedDict[str, Stamps] = OrderedDict()
@@ -42,7 +43,7 @@ class PaintTimes:
         durations = times_of(painted)
         self._told(painted.change.account, durations)
         change = painted.change
-        if _log.is_enabled_for(logging.DEBUG):
+        if self._explains:
             _log.debug(
                 "painted",
                 trace=trace(change.account, change.stamps.received),
