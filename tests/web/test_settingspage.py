@@ -216,3 +216,13 @@ def test_a_place_is_removed_by_its_owner_alone(house, client):
     post(client, f"/settings/targets/{target.id}/remove")
 
     assert house.services.notifications.targets("asha") == []
+
+
+def test_a_user_opts_out_and_in_again_on_the_same_page(house, client):
+    choices = {}
+    for choice in ("out", "in", "none"):
+        post(client, "/settings/realtime", choice=choice)
+        page = client.get("/settings").text
+        choices[choice] = re.findall(r'name="choice" value="(\w+)" checked', page)
+
+    assert choices == {"out": ["out"], "in": ["in"], "none": ["none"]}

@@ -92,6 +92,7 @@ class RolloutPages:
         routes.add_url_rule("/settings/realtime", "choose", choose, methods=["POST"])
         routes.add_url_rule("/ui/realtime", "mine", login_required(self.mine), methods=["GET"])
         app.register_blueprint(routes)
+        app.jinja_env.globals["my_realtime"] = self.chosen
 
     # --- operators ------------------------------------------------------------------------------------
 
@@ -190,6 +191,17 @@ class RolloutPages:
             }[choice]
         )
         return redirect("/settings")
+
+    def chosen(self) -> Mapping[str, object]:
+        """Return what the settings page says: the user's choice, and of each account whether it is on, and why."""
+        told = {
+            account.id: self._gate.decide(account.owner, account.broker)
+            for account in self._accounts.of_owner(current_user.name)
+        }
+        return {
+            "choice": self._gate.choice(current_user.name),
+            "said": {account: said(decision.reason) for account, decision in told.items()},
+        }
 
     def mine(self) -> ResponseReturnValue:
         """Say of each account of the user whether it is on real-time updates, and why."""
