@@ -432,7 +432,7 @@ def _reader(services: Services, auth: Any) -> Reader | None:
         if known is None:
             return None
         mine = ids(services.accounts.of_owner(known.owner))
-        return Reader(user=known.owner, accounts=mine, session=key_mark(known))
+        return Reader(user=known.owner, accounts=mine, session=key_mark(known), program=True)
     if not current_user.is_authenticated:
         return None
     mine = ids(my_accounts(services.accounts))

@@ -51,12 +51,14 @@ class Reader:
     user: str
     accounts: tuple[AccountId, ...]
     session: str = ""
-    """Id of the web session it came with, so that logging out ends the stream too."""
+    """Id of the web session or mark of the key it came with, so that ending that ends the stream too."""
+    program: bool = False
+    """It came with a key."""
 
     @property
     def is_page(self) -> bool:
         """Whether it is a page: those are told what is being checked, programs only what is known."""
-        return bool(self.session)
+        return bool(self.session) and not self.program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
