@@ -6,6 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from house import eventually
 from orderwire.core.events import Event, EventType
 from orderwire.core.orders import Channel
 from orderwire.store.book import OrderBook
@@ -45,6 +46,7 @@ def house(tmp_path):
         book.attach(built.services.engine)
         say(built, "open")
         say(built, "part", channel=Channel.REST)
+        eventually(lambda: book.tallies().get("observations", 0) == 2, what="the commit")
         yield built
 
 

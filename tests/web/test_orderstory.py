@@ -9,13 +9,14 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
+from house import eventually
 from orderwire.core.events import Event, EventType
 from orderwire.core.lifecycle import Submission, SubmissionState
 from orderwire.core.orders import IST, Channel, OrderRequest
 from orderwire.errors import OrderRefusedError
 from orderwire.store.book import OrderBook
 from store.making import update
-from web.house import csrf, settle
+from web.house import csrf
 
 ORDER = "260817000000001"
 
@@ -30,8 +31,9 @@ def told(house):
         at = given.pop("at", datetime.now(IST).replace(microsecond=0))
         received = house.services.clock.time_ns()
         seen = update(word, account="acc", at=at, **({"received_ns": received} | given))
+        before = book.tallies().get("observations", 0)
         house.services.engine.put(Event(EventType.ORDER_UPDATE, seen))
-        settle(house)
+        eventually(lambda: book.tallies().get("observations", 0) > before, what="the commit")
 
     tell.book = book
     return tell
