@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from copy import copy
 from datetime import date
 
 from orderwire.brokers.adapter import AccountProfile, AdapterTools, BrokerAdapter, BrokerSession
@@ -66,7 +67,7 @@ class ScriptedBroker(BrokerAdapter):
         self.read_times.append(asyncio.get_running_loop().time())
         if self.read_error:
             raise self.read_error
-        return list(self.book)
+        return copy(self.book)
 
     async def order_history(self, order_id):
         self.history.append(order_id)

@@ -43,6 +43,7 @@ LIVE = {"delivering": True, "reconciled": True, "ever_read": True}
         ({**LIVE, "reconciled": False}, Freshness.RECONCILING),
         ({**LIVE, "delivering": False, "reconciled": False}, Freshness.DEGRADED),
         ({"ever_read": True, "streams": False}, Freshness.DEGRADED),
+        ({**LIVE, "odd_rows": 1}, Freshness.DEGRADED),
         ({}, Freshness.RECONCILING),
         ({"failing_for": 15.0}, Freshness.RECONCILING),
         ({"failing_for": 15.1}, Freshness.STALE),

@@ -6,6 +6,7 @@ import pytest
 
 from feed_desk import SESSION, Desk, order
 from orderwire.brokers.adapter import BrokerSession
+from orderwire.core.books import BookRows
 from orderwire.core.events import EventType
 from orderwire.core.orders import OrderId, OrderStatus
 from orderwire.core.recovery import Freshness
@@ -484,6 +485,93 @@ def test_what_cannot_be_read_is_published_with_its_bytes_whatever_channel_it_cam
     kept = [event.data for event in desk.events if event.type == EventType.UNREADABLE]
     assert [(one.reason, one.raw) for one in kept] == [("odd", b"{"), ("a book that is no list", b"[[")]
     assert {one.account for one in kept} == {desk.feed.account}
+
+
+def odd(raw=b"{}"):
+    return ProtocolViolationError("a row without order_id", raw=raw)
+
+
+def test_an_odd_row_leaves_the_account_polling_with_the_reason_and_never_stale():
+    async def story(desk):
+        desk.held.open = 1
+        await asyncio.sleep(1)
+        desk.broker.book = BookRows([order()], odd=[odd()])
+        await asyncio.sleep(120)
+        assert desk.feed.status.freshness is Freshness.DEGRADED
+        assert "1 of the order book" in desk.feed.status.detail
+        assert desk.feed.status.connected
+        desk.broker.book = BookRows([order()])
+        await asyncio.sleep(5)
+        assert desk.feed.status.freshness is Freshness.LIVE
+        assert desk.feed.status.detail == ""
+
+    desk = Desk()
+    desk.run(story)
+
+    assert Freshness.STALE not in desk.freshness()
+    assert desk.feed.counters.failed_reads == 0
+    assert [event.data.order_id for event in desk.events if event.type == EventType.ORDER_UPDATE][:1] == ["1"]
+
+
+def test_an_odd_row_is_counted_and_kept_once_a_session_day_however_often_it_is_read():
+    async def story(desk):
+        desk.held.open = 1
+        desk.broker.book = BookRows(odd=[odd(b"a"), odd(b"b")])
+        await asyncio.sleep(60)
+        assert desk.feed.counters.violations == 2
+        await asyncio.sleep(24 * 3600)
+
+    desk = Desk()
+    desk.run(story)
+
+    kept = [event.data.raw for event in desk.events if event.type == EventType.UNREADABLE]
+    assert kept == [b"a", b"b"] * 2
+    assert desk.feed.counters.violations == 4
+
+
+def test_odd_rows_of_the_side_books_and_of_a_history_are_told_and_hide_nothing():
+    async def story(desk):
+        async def trade_book():
+            return BookRows(odd=[odd(b"trade")])
+
+        async def positions():
+            return BookRows(odd=[odd(b"position")])
+
+        async def order_history(_order_id):
+            return BookRows([order("7")], odd=[odd(b"step")])
+
+        desk.broker.trade_book, desk.broker.positions = trade_book, positions
+        desk.broker.order_history = order_history
+        desk.feed.hint(OrderId("7"), "tie")
+        await asyncio.sleep(5)
+        assert desk.feed.status.freshness is Freshness.LIVE
+        assert "1 of the trade book" in desk.feed.status.detail
+
+    desk = Desk()
+    desk.run(story)
+
+    kept = {event.data.raw for event in desk.events if event.type == EventType.UNREADABLE}
+    assert kept == {b"trade", b"position", b"step"}
+    assert [event.data.order_id for event in desk.events if event.type == EventType.ORDER_UPDATE] == ["7"]
+
+
+def test_a_book_with_an_odd_row_answers_no_hint_for_the_order_may_be_the_odd_one():
+    async def story(desk):
+        await asyncio.sleep(1)
+        desk.broker.book = BookRows([order()], odd=[odd()])
+        before = len(answers(desk))
+        desk.feed.hint(OrderId("9"), "hint")
+        await asyncio.sleep(30)
+        assert len(answers(desk)) == before
+        desk.broker.book = BookRows([order()])
+        await asyncio.sleep(10)
+        assert len(answers(desk)) == before + 1
+
+    Desk().run(story)
+
+
+def answers(desk):
+    return [event for event in desk.events if event.type == EventType.BOOK_READ]
 
 
 def ends_after(seconds):

@@ -231,7 +231,7 @@ def test_a_stranger_adds_a_broker_and_then_its_stream(package, tmp_path, monkeyp
     package.install()
     tested = package.test()
     assert tested.returncode == 0, tested.stdout
-    assert "37_a_postback" in tested.stdout
+    assert "38_one_odd_row" in tested.stdout
     doctor = package.run("orderwire", "doctor", "--data-dir", str(tmp_path / "none"))
     assert re.search(r"broker paisa +ok +API 1", doctor.stdout), doctor.stdout
 

@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import replace as with_fields
 
 from orderwire.brokers.adapter import BrokerSession, PostbackHint
+from orderwire.core.books import BookRows, odd_rows
 from orderwire.core.events import Event, EventType
 from orderwire.core.orders import Channel, OrderId, OrderStatus, Position
 from orderwire.errors import (
@@ -21,6 +22,7 @@ from orderwire.errors import (
     BrokerUnreachableError,
     OrderRefusedError,
     PermissionRefusedError,
+    ProtocolViolationError,
     RateLimitedError,
     SessionExpiredError,
 )
@@ -415,6 +417,25 @@ class BelievesPostbacks(Sound):
         return PostbackHint(order_id=OrderId("1"), broker_time="", claims={})
 
 
+class HidesRowsForAnOddOne(Sound):
+    async def trade_book(self):
+        trades = await super().trade_book()
+        if odd_rows(trades):
+            raise odd_rows(trades)[0]
+        return trades
+
+
+class SkipsOddRows(Sound):
+    async def positions(self):
+        return list(await super().positions())
+
+
+class LosesOddBytes(Sound):
+    async def order_book(self):
+        rows = await super().order_book()
+        return BookRows(rows, odd=[ProtocolViolationError(str(error)) for error in rows.odd])
+
+
 BROKEN = {
     SaysNoVersion: (1, "api_version"),
     NamesForeignBudgets: (1, "zerodha.read"),
@@ -465,6 +486,9 @@ BROKEN = {
     TellsItsPin: (36, "a secret shows"),
     ShowsItsSession: (36, "a secret shows"),
     BelievesPostbacks: (37, "believes"),
+    HidesRowsForAnOddOne: (38, "hides all rows"),
+    SkipsOddRows: (38, "never tells of an odd row"),
+    LosesOddBytes: (38, "has no bytes"),
 }
 RAISES_BY_ITSELF = {LetsJsonEscape: (21, json.JSONDecodeError), NeedsAPublisher: (27, AttributeError)}
 """Defects that let an error which is none of ours out of the adapter: it is what the developer sees."""

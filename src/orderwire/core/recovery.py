@@ -68,6 +68,8 @@ class FeedFacts(Struct, frozen=True, kw_only=True):
     """Since the first of the reads that failed in a row; 0 when the last one went well."""
     open_orders: int = 0
     market_open: bool = True
+    odd_rows: int = 0
+    """Rows of the order book that could not be read at the last read: what they would say is not shown."""
     broken: bool = False
     """The adapter was cut off, because it harmed others."""
 
@@ -117,7 +119,7 @@ def freshness(facts: FeedFacts) -> Freshness:
 
 
 def _freshness_of_a_read_book(facts: FeedFacts) -> Freshness:
-    if not facts.streams or not facts.delivering:
+    if not facts.streams or not facts.delivering or facts.odd_rows:
         return Freshness.DEGRADED
     return Freshness.LIVE if facts.reconciled else Freshness.RECONCILING
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from orderwire.brokers.adapter import BrokerAdapter
+from orderwire.core.books import odd_rows
 from orderwire.core.lifecycle import OrderView
 from orderwire.core.orders import AccountId, OrderId, OrderUpdate, Position, Trade
+from orderwire.errors import ProtocolViolationError
+
+ORDERS: Final = "order book"
+"""The book without which an account's page is not complete."""
 
 
 class HeldOrders(Protocol):
@@ -33,10 +38,13 @@ class BookPoller:
         self._positions: dict[tuple[str, str, str], Position] = {}
         self.rows: Sequence[OrderUpdate] = ()
         """The book as it was last read."""
+        self.odd: dict[str, tuple[ProtocolViolationError, ...]] = {}
+        """What could not be read of each book when it was last read, row by row."""
 
     async def read_orders(self) -> bool:
         """Read the order book, publish what differs; True when an execution is new, so trades are due."""
         self.rows = rows = await self._adapter.order_book()
+        self.odd[ORDERS] = odd_rows(rows)
         fills = False
         for row in rows:
             before = self._orders.get(row.order_id)
@@ -49,12 +57,15 @@ class BookPoller:
 
     async def read_history(self, order_id: OrderId) -> None:
         """Read one order's history and publish all of it: the position in it breaks a tie."""
-        for row in await self._adapter.order_history(order_id):
+        rows = await self._adapter.order_history(order_id)
+        self.odd["order history"] = odd_rows(rows)
+        for row in rows:
             self._adapter.on_order(row)
 
     async def read_trades(self) -> None:
         """Read the trade book and publish the executions not published before."""
         trades = await self._adapter.trade_book()
+        self.odd["trade book"] = odd_rows(trades)
         for trade in trades:
             if _trade_key(trade) not in self._trades:
                 self._trades.add(_trade_key(trade))
@@ -63,7 +74,9 @@ class BookPoller:
 
     async def read_positions(self) -> None:
         """Read the net positions and publish those that moved."""
-        positions = {_position_key(position): position for position in await self._adapter.positions()}
+        rows = await self._adapter.positions()
+        self.odd["positions"] = odd_rows(rows)
+        positions = {_position_key(position): position for position in rows}
         for key, position in positions.items():
             if _moved(self._positions.get(key), position):
                 self._adapter.on_position(position)

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -19,7 +19,7 @@ from orderwire.core import recovery
 from orderwire.core.alerts import Notice
 from orderwire.core.events import Event, EventType
 from orderwire.core.health import FeedHealth
-from orderwire.core.orders import IST, AccountId, OrderId, Unreadable
+from orderwire.core.orders import IST, AccountId, OrderId, Unreadable, session_date
 from orderwire.core.recovery import BookRead, FeedFacts, FeedStatus, Freshness
 from orderwire.errors import (
     BrokerError,
@@ -30,7 +30,7 @@ from orderwire.errors import (
     ProtocolViolationError,
     SessionExpiredError,
 )
-from orderwire.feeds.poller import BookPoller, HeldOrders
+from orderwire.feeds.poller import ORDERS, BookPoller, HeldOrders
 from orderwire.feeds.pushwatch import PushWatch
 from orderwire.feeds.valve import Valve
 from orderwire.feeds.watched import watched
@@ -76,6 +76,8 @@ _UNREADABLE_STREAMS = 3
 """Streams in a row that ended because they could not be read; then the account polls until the next login."""
 _BLOCKED_MOST, _BLOCKED_MEMORY = 5.0, 600.0
 """Seconds for which an adapter may hold up everybody's feeds within so many seconds; then it is cut off."""
+_MOST_ODD = 1000
+"""Odd rows remembered of an account and session day; beyond, each is told at every read."""
 _AFTER_CRASH = 5.0
 _ALERT_PAUSE = 600.0
 """Seconds in which one account raises the same alert once."""
@@ -180,6 +182,23 @@ class _StreamState:
     """One could not be ended."""
 
 
+@dataclass(slots=True)
+class _OddRows:
+    """Which unreadable rows were told on this session day."""
+
+    day: date | None = None
+    told: set[bytes] = field(default_factory=set)
+
+    def is_news(self, raw: bytes, today: date) -> bool:
+        if self.day != today:
+            self.day, self.told = today, set()
+        if raw in self.told:
+            return False
+        if len(self.told) < _MOST_ODD:
+            self.told.add(raw)
+        return True
+
+
 class FeedSupervisor:
     """Runs one account's feed on the feed loop; every method is called there."""
 
@@ -211,17 +230,16 @@ class FeedSupervisor:
         self._histories: set[OrderId] = set()
         self._down_since: float | None = None
         self._stream = _StreamState()
-        self._reconciled = False
+        self._reconciled = self._side_books_read = False
         self._streams = adapter.has_stream
         self._read_at: float | None = None
         self._read_wall: datetime | None = None
         self._reading_since: float | None = None
         self._failing_since: float | None = None
         self._last_try: float | None = None
-        self._last_end = 0.0
-        self._not_before = 0.0
+        self._last_end = self._not_before = 0.0
         self._jitter = 0.5
-        self._side_books_read = False
+        self._odd = _OddRows()
         self._open_orders, self._market_open = 0, True
         self._blocks: deque[tuple[float, float]] = deque()
         self._alerted: dict[str, float] = {}
@@ -344,7 +362,7 @@ class FeedSupervisor:
         facts = self._facts()
         self._watch_stream(facts)
         state = recovery.freshness(facts)
-        detail = self._details.get(state) or self._remark(state) or _DETAILS[state]
+        detail = self._explain(state)
         told = (self._status.freshness, self._status.detail, self._status.connected)
         now_wall = self._around.clock.now()
         self._status = FeedStatus(
@@ -362,6 +380,18 @@ class FeedSupervisor:
             self._around.publish(Event(EventType.FEED_STATUS, self._status))
 
     def _watch_stream(self, facts: FeedFacts) -> None:
+    def _explain(self, state: Freshness) -> str:
+        said, odd = self._details.get(state) or self._remark(state), self._odd_words()
+        if state in {Freshness.AUTH_REQUIRED, Freshness.STALE} or not odd:
+            return said or _DETAILS[state]
+        return f"{said} {odd}".strip()
+
+    def _odd_words(self) -> str:
+        left_out = [f"{len(odd)} of the {book}" for book, odd in self.poller.odd.items() if odd]
+        if not left_out:
+            return ""
+        return f"Rows that cannot be read are not shown: {', '.join(left_out)}. The operator has them."
+
         """Note since when a stream that is wanted does not deliver."""
         wanted = facts.push and facts.logged_in and facts.streams
         if not wanted or facts.delivering:
@@ -562,7 +592,9 @@ class FeedSupervisor:
             self._hint_read_at = started
         fills = await self.poller.read_orders()
         self.watch.shown(self.poller.rows, now=_now(), judge=judge and self._reconciled)
-        if answers is not None:
+        self._tell_odd(ORDERS)
+        whole = not self.poller.odd[ORDERS]
+        if answers is not None and whole:  # the order in question may be the one that cannot be read
             if self._answer_due == answers <= started:
                 self._answer_due = None
             read = BookRead(account=self.account, asked_ns=asked_ns)
@@ -570,6 +602,7 @@ class FeedSupervisor:
         for order_id in sorted(self._histories):
             await self.poller.read_history(order_id)
             self._histories.discard(order_id)
+            self._tell_odd("order history")
         self._read_done(started)
         if fills or not self._side_books_read:
             self._side_books_due.set()
@@ -589,7 +622,9 @@ class FeedSupervisor:
             await self._logged_in.wait()
             await self._airlock("trades", self.poller.read_trades())
             await self._airlock("positions", self.poller.read_positions())
+            self._tell_odd("trade book")
             self._side_books_read = True
+            self._tell_odd("positions")
 
     # --- listening -------------------------------------------------------------------------------------
 
@@ -704,6 +739,16 @@ class FeedSupervisor:
         self.request_read()
 
     def _keep(self, error: ProtocolViolationError) -> None:
+    def _tell_odd(self, book: str) -> None:
+        """Count and keep the rows of a book that could not be read: each once a session day, for every read has them."""
+        today = session_date(self._around.clock.now())
+        for error in self.poller.odd.get(book, ()):
+            if not self._odd.is_news(error.raw, today):
+                continue
+            self.counters.violations += 1
+            _log.warning("row left out", account=self.account, book=book, error=str(error))
+            self._keep(error)
+
         """Have the bytes that could not be read kept for the operator."""
         if error.raw:
             unreadable = Unreadable(
@@ -860,6 +905,7 @@ class FeedSupervisor:
             open_orders=self._around.held.open_orders(self.account),
             market_open=self._around.market_open(self.adapter.segments),
             broken=self._cut_off.is_set(),
+            odd_rows=len(self.poller.odd.get(ORDERS, ())),
         )
 
 

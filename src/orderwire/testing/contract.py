@@ -26,6 +26,7 @@ from orderwire.brokers.adapter import (
     PostbackRequest,
     plaintext_refusal,
 )
+from orderwire.core.books import odd_rows
 from orderwire.core.events import EventType
 from orderwire.core.instruments import Instrument, InstrumentTable
 from orderwire.core.orders import (
@@ -750,6 +751,37 @@ class AdapterContract(ABC):
                 continue
             raise AssertionError(f"read_postback() believes {body[:40]!r}")
 
+    # --- odd rows -------------------------------------------------------------------------------------
+
+    @_check
+    async def test_38_one_odd_row_does_not_hide_the_others(self, stage: Stage) -> None:
+        """With one more row that cannot be read a book still returns the others, and tells that one with its bytes."""
+        order_id = await stage.filled()
+        for name in ("order_book", "order_history", "trade_book", "positions"):
+            stage.tampered(relayed)
+            await _READS[name](stage.adapter, order_id)
+            reply, told = stage.line.responses[-1], list[ProtocolViolationError]()
+            stage.tampered(replayed(replace(reply, body=_as_encoded_here(reply.body))))
+            sound = _timeless(await _READS[name](stage.adapter, order_id))
+            for body in _with_an_odd_row(reply.body):
+                stage.tampered(replayed(replace(reply, body=body)))
+                shown = body[-2000:]
+                try:
+                    rows = await _READS[name](stage.adapter, order_id)
+                except BrokerError as error:
+                    raise AssertionError(f"{name}() hides all rows for an odd one in {shown!r}") from error
+                must(
+                    _timeless(rows)[: len(sound)] == sound, f"{name}() hides rows for an odd one in {shown!r}"
+                )
+                odd = odd_rows(rows)
+                must(len(odd) <= 1, f"{name}() tells {len(odd)} rows as odd; there is one in {shown!r}")
+                told += odd
+            must(
+                bool(told),
+                f"{name}() never tells of an odd row: read books with orderwire.core.books.read_rows",
+            )
+            must(all(error.raw for error in told), f"{name}(): the error of an odd row has no bytes of it")
+
 
 _COMPARED = (
     "status",
@@ -949,6 +981,32 @@ def _with_wrong_leaves(body: bytes) -> Iterator[bytes]:
     for at, path in enumerate(_paths(whole)):
         for wrong in (*_WRONG, _WRONG_IN_TURN[at % len(_WRONG_IN_TURN)]):
             yield msgspec.json.encode(_replaced(whole, path, wrong))
+
+
+def _with_an_odd_row(body: bytes) -> Iterator[bytes]:
+    """Yield the JSON with another row at the end of each of its books, of which one field is no value at all."""
+    whole = msgspec.json.decode(body)
+    books = [path for path in ((), *_paths(whole)) if _is_book(_at(whole, path))]
+    for name in {name: None for path in books for name in _at(whole, path)[-1]}:
+        odd = whole
+        for path in books:
+            rows = _at(whole, path)
+            odd = _replaced(odd, path, [*rows, {**rows[-1], name: {"odd": []}}])
+        yield msgspec.json.encode(odd)
+
+
+def _as_encoded_here(body: bytes) -> bytes:
+    return msgspec.json.encode(msgspec.json.decode(body))
+
+
+def _is_book(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[-1], dict)
+
+
+def _at(value: Any, path: tuple[Any, ...]) -> Any:
+    for step in path:
+        value = value[step]
+    return value
 
 
 def _paths(value: Any) -> Iterator[tuple[Any, ...]]:

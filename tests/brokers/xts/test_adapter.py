@@ -415,13 +415,34 @@ def test_trades_positions_holdings_and_money_are_read(instruments, socket_trade)
         (error("e-y", "boom", status=500), BrokerUnreachableError),
         (error("e-y", "strange"), ProtocolViolationError),
         (success({"a": 1}), ProtocolViolationError),
-        (success([{"AppOrderID": 1}]), ProtocolViolationError),
-        (success([1]), ProtocolViolationError),
     ],
 )
 def test_a_failed_read_says_whose_fault_it_is(instruments, reply, expected):
     with pytest.raises(expected):
         ask(instruments, {("GET", "/interactive/orders"): reply}, lambda adapter: adapter.order_book())
+
+
+@pytest.mark.parametrize("odd", [{"AppOrderID": 1}, 1, None, []])
+def test_an_odd_row_of_a_book_leaves_the_others(instruments, rest_order, socket_trade, odd):
+    async def call(adapter):
+        return [
+            await adapter.order_book(),
+            await adapter.order_history(OrderId("1210050001")),
+            await adapter.trade_book(),
+            await adapter.positions(),
+        ]
+
+    held = load("rest_positions.json")["result"]["positionList"]
+    replies = {
+        ("GET", "/interactive/orders"): success([odd, rest_order]),
+        ("GET", "/interactive/orders/trades"): success([odd, socket_trade]),
+        ("GET", "/interactive/portfolio/positions"): success({"positionList": [*held, odd]}),
+    }
+
+    books, _ = ask(instruments, replies, call)
+
+    assert [len(book) for book in books] == [1, 1, 1, len(held)]
+    assert [[json.loads(error.raw) for error in book.odd] for book in books] == [[odd]] * 4
 
 
 def test_a_book_belongs_to_the_day_on_which_it_was_asked_for(instruments, rest_order):

@@ -277,6 +277,37 @@ def test_a_history_is_numbered_and_its_interim_rows_bear_no_state():
     assert all(row.symbol == "SBIN" and row.known_symbol for row in rows)
 
 
+@pytest.mark.parametrize("odd", [b'{"order_id": "2", "status": "OPEN", "quantity": "NaN"}', b"12", b"null"])
+def test_an_odd_row_of_the_book_or_a_history_leaves_the_others(odd):
+    sound = b'{"order_id": "%d", "status": "OPEN"}'
+    data = Raw(b"[%b, %b, %b]" % (sound % 1, odd, sound % 3))
+
+    book = messages.read_orders(data, reading())
+    history = messages.read_history(data, reading(Channel.HISTORY))
+
+    assert [row.order_id for row in book] == ["1", "3"]
+    assert [error.raw for error in book.odd] == [odd]
+    assert [(row.order_id, row.history_index) for row in history] == [("1", 0), ("3", 2)]
+    assert [error.raw for error in history.odd] == [odd]
+
+
+def test_an_odd_trade_or_position_leaves_the_others():
+    trade = b'{"trade_id": "T1", "order_id": "1", "quantity": 5}'
+    held = b'{"tradingsymbol": "SBIN", "exchange": "NSE", "product": "CNC", "quantity": 5}'
+
+    trades = messages.read_trades(Raw(b"[{}, %b]" % trade), reading())
+    positions = messages.read_positions(Raw(b'{"net": [%b, {"quantity": 1}]}' % held), reading())
+
+    assert ([one.trade_id for one in trades], len(trades.odd)) == (["T1"], 1)
+    assert ([one.symbol for one in positions], len(positions.odd)) == (["SBIN"], 1)
+
+
+@pytest.mark.parametrize("data", [b"{}", b"12", b'"x"'])
+def test_a_book_that_is_no_list_is_a_failure(data):
+    with pytest.raises(ProtocolViolationError):
+        messages.read_orders(Raw(data), reading())
+
+
 def test_an_empty_book_is_an_empty_list():
     for data in (Raw(b"[]"), Raw(b"null")):
         assert messages.read_orders(data, reading()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from orderwire.brokers.adapter import (
     plaintext_refusal,
 )
 from orderwire.brokers.http import Bucket, Budget
+from orderwire.core.books import read_rows
 from orderwire.core.instruments import Instrument
 from orderwire.core.orders import (
     Channel,
@@ -116,19 +118,20 @@ class PaisaAdapter(BrokerAdapter):
 
     async def order_book(self) -> Sequence[OrderUpdate]:
         rows, reading = await self._read("/v1/orders", "order_book")
-        return [messages.order_update(row, reading) for row in rows]
+        return read_rows(rows, lambda row: messages.order_update(row, reading))
 
     async def order_history(self, order_id: OrderId) -> Sequence[OrderUpdate]:
         rows, reading = await self._read(f"{_path(order_id)}/log", "order_history", Channel.HISTORY)
-        return [messages.order_update(row, reading, history_index=at) for at, row in enumerate(rows)]
+        at = itertools.count()
+        return read_rows(rows, lambda row: messages.order_update(row, reading, history_index=next(at)))
 
     async def trade_book(self) -> Sequence[Trade]:
         rows, reading = await self._read("/v1/trades", "trade_book")
-        return [messages.trade(row, reading) for row in rows]
+        return read_rows(rows, lambda row: messages.trade(row, reading))
 
     async def positions(self) -> Sequence[Position]:
         rows, reading = await self._read("/v1/positions", "positions")
-        return [messages.position(row, reading) for row in rows]
+        return read_rows(rows, lambda row: messages.position(row, reading))
 
     async def holdings(self) -> Sequence[Holding]:
         rows, reading = await self._read("/v1/holdings", "holdings")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,7 @@ from orderwire.brokers.xts.socketio import (
     TransportPing,
     Unreadable,
 )
+from orderwire.core.books import BookRows, read_rows
 from orderwire.core.instruments import Instrument
 from orderwire.core.orders import (
     Channel,
@@ -292,11 +294,12 @@ class XtsAdapter(BrokerAdapter):
             bucket="books",
             query={"appOrderID": str(messages.app_order_id(order_id))},
         )
-        rows, read = self._owned(messages.list_rows(result)), self._received(reading)
-        return [
-            messages.order_update(row, read, raw=raw, history_index=index)
-            for index, (row, raw) in enumerate(rows)
-        ]
+        index = itertools.count()
+
+        def parse(row: messages.Row, read: Reading, *, raw: bytes) -> OrderUpdate:
+            return messages.order_update(row, read, raw=raw, history_index=next(index))
+
+        return self._rows(messages.list_rows(result), parse, reading)
 
     async def trade_book(self) -> Sequence[Trade]:
         reading = self._reading(Channel.REST)
@@ -708,14 +711,15 @@ class XtsAdapter(BrokerAdapter):
     def _joined_address(self, base: str, path: str) -> str:
         return f"{self._addresses[base].rstrip('/')}/{self._addresses[path].strip('/')}".rstrip("/")
 
-    def _rows(self, rows: Sequence[bytes], parse: Callable[..., _T], reading: Reading) -> list[_T]:
-        read = self._received(reading)
-        return [parse(row, read, raw=raw) for row, raw in self._owned(rows)]
+    def _rows(self, rows: Sequence[bytes], parse: Callable[..., _T], reading: Reading) -> BookRows[_T]:
+        """Read our own rows, each by itself; those of a dealer's other clients are left out."""
+        read, clients = self._received(reading), self._clients()
 
-    def _owned(self, rows: Sequence[bytes]) -> list[tuple[messages.Row, bytes]]:
-        clients = self._clients()
-        read = ((messages.read_row(raw), raw) for raw in rows)
-        return [(row, raw) for row, raw in read if clients.owns(messages.client_of(row))]
+        def own(raw: bytes) -> _T | None:
+            row = messages.read_row(raw)
+            return parse(row, read, raw=raw) if clients.owns(messages.client_of(row)) else None
+
+        return read_rows(rows, own)
 
     def _received(self, reading: Reading) -> Reading:
         """The book belongs to the day on which it was asked for, and arrived now."""

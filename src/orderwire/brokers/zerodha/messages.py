@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from orderwire.core.books import BookRows, read_rows
 from orderwire.core.instruments import Instrument, InstrumentLookup
 from orderwire.core.orders import (
     IST,
@@ -312,14 +314,15 @@ _holding = msgspec.json.Decoder(_Holding)
 _segments = msgspec.json.Decoder(dict[str, _Segment | None])
 
 
-def read_orders(data: Raw, reading: Reading) -> list[OrderUpdate]:
-    """Read the rows of `GET /orders`, in the order they came; ProtocolViolationError if one is not a row."""
-    return [read_order(row, reading) for row in _list(data)]
+def read_orders(data: Raw, reading: Reading) -> BookRows[OrderUpdate]:
+    """Read the rows of `GET /orders`, in the order they came; ProtocolViolationError if it is no list of rows."""
+    return read_rows(_list(data), lambda row: read_order(row, reading))
 
 
-def read_history(data: Raw, reading: Reading) -> list[OrderUpdate]:
-    """Read the rows of `GET /orders/{id}`, oldest first, numbered from 0."""
-    return [read_order(row, reading, history_index=index) for index, row in enumerate(_list(data))]
+def read_history(data: Raw, reading: Reading) -> BookRows[OrderUpdate]:
+    """Read the rows of `GET /orders/{id}`, oldest first, numbered from 0; one that is left out keeps its number."""
+    index = itertools.count()
+    return read_rows(_list(data), lambda row: read_order(row, reading, history_index=next(index)))
 
 
 def read_order(data: Raw | bytes, reading: Reading, *, history_index: int = -1) -> OrderUpdate:
@@ -369,9 +372,9 @@ def read_order(data: Raw | bytes, reading: Reading, *, history_index: int = -1) 
     )
 
 
-def read_trades(data: Raw, reading: Reading) -> list[Trade]:
+def read_trades(data: Raw, reading: Reading) -> BookRows[Trade]:
     """Read the rows of `GET /trades` or `GET /orders/{id}/trades`."""
-    return [_read_trade(row, reading) for row in _list(data)]
+    return read_rows(_list(data), lambda row: _read_trade(row, reading))
 
 
 def _read_trade(data: Raw, reading: Reading) -> Trade:
@@ -398,9 +401,9 @@ def _read_trade(data: Raw, reading: Reading) -> Trade:
     )
 
 
-def read_positions(data: Raw, reading: Reading) -> list[Position]:
+def read_positions(data: Raw, reading: Reading) -> BookRows[Position]:
     """Read the net positions of `GET /portfolio/positions`."""
-    return [_read_position(row, reading) for row in decode(_positions, data).net]
+    return read_rows(decode(_positions, data).net, lambda row: _read_position(row, reading))
 
 
 def _read_position(data: Raw, reading: Reading) -> Position:

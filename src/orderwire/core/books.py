@@ -1,0 +1,45 @@
+"""A broker's book row by row: the rows that can be read count, whatever the others are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from orderwire.errors import ProtocolViolationError
+
+R = TypeVar("R", bound=bytes | memoryview)
+V = TypeVar("V")
+
+MOST_KEPT: Final = 2000
+"""Bytes of an unreadable row that are kept for a person to look at."""
+
+
+class BookRows(list[V]):
+    """The rows of a book that could be read, in the broker's order; `odd` says of each of the others why not."""
+
+    def __init__(self, rows: Iterable[V] = (), *, odd: Iterable[ProtocolViolationError] = ()) -> None:
+        super().__init__(rows)
+        self.odd: tuple[ProtocolViolationError, ...] = tuple(odd)
+
+
+def read_rows(rows: Iterable[R], read: Callable[[R], V | None]) -> BookRows[V]:
+    """Read each row by itself. `read` returns None for a row that is another's: it is left out silently.
+
+    One that raises ProtocolViolationError is odd; its error carries the row's bytes. Other errors pass through.
+    """
+    values: list[V] = []
+    odd: list[ProtocolViolationError] = []
+    for row in rows:
+        try:
+            value = read(row)
+        except ProtocolViolationError as error:
+            odd.append(ProtocolViolationError(str(error), raw=bytes(row)[:MOST_KEPT]))
+        else:
+            if value is not None:
+                values.append(value)
+    return BookRows(values, odd=odd)
+
+
+def odd_rows(rows: Iterable[object]) -> tuple[ProtocolViolationError, ...]:
+    """Return what could not be read of a book; nothing for an adapter that reads its books whole or not at all."""
+    return rows.odd if isinstance(rows, BookRows) else ()
