@@ -574,6 +574,24 @@ def answers(desk):
     return [event for event in desk.events if event.type == EventType.BOOK_READ]
 
 
+def test_positions_that_moved_without_an_execution_are_read():
+    async def story(desk):
+        reads = []
+
+        async def positions():
+            reads.append(1)
+            return []
+
+        desk.broker.positions = positions
+        await asyncio.sleep(20)
+        assert len(reads) == 1
+        desk.broker.note_positions_moved()
+        await asyncio.sleep(0.1)
+        assert len(reads) == 2
+
+    Desk().run(story)
+
+
 def ends_after(seconds):
     return BrokerSession(user_id="U", secrets={"token": "t"}, expires_at=START + timedelta(seconds=seconds))
 

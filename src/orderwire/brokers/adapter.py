@@ -143,6 +143,8 @@ class BrokerAdapter(ABC):
         """Messages of the stream that could not be read and were left out; the stream went on."""
         self.on_violation: Callable[[ProtocolViolationError], None] | None = None
         """Told of each of them, so that the book is read; set by the supervisor, called on the feed loop."""
+        self.on_positions_moved: Callable[[], None] | None = None
+        """Told when positions moved without an execution, so that they are read; set by the supervisor."""
         self._listening = False
         self._explains = follows_updates()
 
@@ -305,6 +307,11 @@ class BrokerAdapter(ABC):
         self.violations += 1
         if self.on_violation is not None:
             self.on_violation(error)
+
+    def note_positions_moved(self) -> None:
+        """Tell the supervisor that positions moved without an execution (a conversion). On the feed loop."""
+        if self.on_positions_moved is not None:
+            self.on_positions_moved()
 
     def _publish(self, kind: EventType, value: object, expected: type) -> None:
         if not isinstance(value, expected):

@@ -254,6 +254,7 @@ class FeedSupervisor:
         adapter.tools = replace(adapter.tools, publisher=self.valve)
         adapter.on_listening = self._on_listening
         adapter.on_violation = self._on_violation
+        adapter.on_positions_moved = self._side_books_due.set
 
     # --- what others ask -------------------------------------------------------------------------------
 
@@ -379,7 +380,6 @@ class FeedSupervisor:
         if told != (state, detail, facts.delivering):
             self._around.publish(Event(EventType.FEED_STATUS, self._status))
 
-    def _watch_stream(self, facts: FeedFacts) -> None:
     def _explain(self, state: Freshness) -> str:
         said, odd = self._details.get(state) or self._remark(state), self._odd_words()
         if state in {Freshness.AUTH_REQUIRED, Freshness.STALE} or not odd:
@@ -392,6 +392,7 @@ class FeedSupervisor:
             return ""
         return f"Rows that cannot be read are not shown: {', '.join(left_out)}. The operator has them."
 
+    def _watch_stream(self, facts: FeedFacts) -> None:
         """Note since when a stream that is wanted does not deliver."""
         wanted = facts.push and facts.logged_in and facts.streams
         if not wanted or facts.delivering:
@@ -591,9 +592,9 @@ class FeedSupervisor:
         if answers is not None:
             self._hint_read_at = started
         fills = await self.poller.read_orders()
-        self.watch.shown(self.poller.rows, now=_now(), judge=judge and self._reconciled)
         self._tell_odd(ORDERS)
         whole = not self.poller.odd[ORDERS]
+        self.watch.shown(self.poller.rows, now=_now(), judge=judge and self._reconciled)
         if answers is not None and whole:  # the order in question may be the one that cannot be read
             if self._answer_due == answers <= started:
                 self._answer_due = None
@@ -601,8 +602,8 @@ class FeedSupervisor:
             self._around.publish(Event(EventType.BOOK_READ, read))
         for order_id in sorted(self._histories):
             await self.poller.read_history(order_id)
-            self._histories.discard(order_id)
             self._tell_odd("order history")
+            self._histories.discard(order_id)
         self._read_done(started)
         if fills or not self._side_books_read:
             self._side_books_due.set()
@@ -621,10 +622,10 @@ class FeedSupervisor:
             self._side_books_due.clear()
             await self._logged_in.wait()
             await self._airlock("trades", self.poller.read_trades())
-            await self._airlock("positions", self.poller.read_positions())
             self._tell_odd("trade book")
-            self._side_books_read = True
+            await self._airlock("positions", self.poller.read_positions())
             self._tell_odd("positions")
+            self._side_books_read = True
 
     # --- listening -------------------------------------------------------------------------------------
 
@@ -738,7 +739,6 @@ class FeedSupervisor:
         self._keep(error)
         self.request_read()
 
-    def _keep(self, error: ProtocolViolationError) -> None:
     def _tell_odd(self, book: str) -> None:
         """Count and keep the rows of a book that could not be read: each once a session day, for every read has them."""
         today = session_date(self._around.clock.now())
@@ -749,6 +749,7 @@ class FeedSupervisor:
             _log.warning("row left out", account=self.account, book=book, error=str(error))
             self._keep(error)
 
+    def _keep(self, error: ProtocolViolationError) -> None:
         """Have the bytes that could not be read kept for the operator."""
         if error.raw:
             unreadable = Unreadable(
@@ -904,8 +905,8 @@ class FeedSupervisor:
             failing_for=now - self._failing_since if self._failing_since is not None else 0.0,
             open_orders=self._around.held.open_orders(self.account),
             market_open=self._around.market_open(self.adapter.segments),
-            broken=self._cut_off.is_set(),
             odd_rows=len(self.poller.odd.get(ORDERS, ())),
+            broken=self._cut_off.is_set(),
         )
 
 

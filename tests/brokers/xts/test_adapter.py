@@ -729,6 +729,26 @@ def test_the_client_sends_pings_and_nothing_else(instruments):
     assert set(host.lines[0].heard) == {"2"}
 
 
+@pytest.mark.parametrize("argument", [{"MessageCode": 9007, "Status": "PositionConverted"}, "nonsense"])
+def test_a_conversion_has_the_positions_read(instruments, argument):
+    async def talk(line):
+        await welcome(line)
+        await line.event("tradeConversion", argument)
+        await line.stay()
+
+    async def story():
+        told = []
+        async with desk(ScriptedXts(talk=talk), instruments) as (adapter, published):
+            adapter.on_positions_moved = lambda: told.append("moved")
+            async with listening(adapter):
+                await until(lambda: told)
+            return told, published, adapter.violations
+
+    told, published, violations = run(story())
+
+    assert (told, len(published), violations) == (["moved"], 0, 0)
+
+
 def test_a_trade_event_gives_the_order_and_the_execution(instruments, socket_trade):
     async def talk(line):
         await welcome(line)

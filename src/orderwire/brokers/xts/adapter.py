@@ -464,6 +464,11 @@ class XtsAdapter(BrokerAdapter):
             if event.name == "logout" or answers.is_dead_token(words):
                 return _End(f"{event.name}: {words}", how=Ending.LEFT, doubted=True)
             return None
+        if (
+            event.name == "tradeConversion"
+        ):  # says neither whose nor which position (xts.md §6.3): the book does
+            self.note_positions_moved()
+            return None
         publish = self._PUBLISH.get(event.name)
         if publish is None:
             return None
