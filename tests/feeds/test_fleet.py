@@ -3,13 +3,15 @@
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from types import MappingProxyType
 
 import pytest
 
 from feed_desk import SESSION, Held, ScriptedBroker, order
-from orderwire.brokers.adapter import AccountProfile
+from house import eventually
+from orderwire.brokers.adapter import AccountProfile, BrokerSession
 from orderwire.brokers.registry import BrokerRegistry
 from orderwire.clock import SystemClock
 from orderwire.core.events import EventType
@@ -17,6 +19,7 @@ from orderwire.core.instruments import InstrumentTable
 from orderwire.core.orders import AccountId, Channel, session_date
 from orderwire.core.recovery import Freshness
 from orderwire.engine import EventEngine
+from orderwire.errors import SessionExpiredError
 from orderwire.feeds.fleet import FeedAccount, Fleet, FleetTools
 from orderwire.feeds.loop import FeedLoop
 
@@ -82,6 +85,29 @@ class Blocks(GoodBroker):
     async def order_book(self):
         time.sleep(1.5)  # noqa: ASYNC251 - what is tested
         return []
+
+
+class LogsInSlowly(GoodBroker):
+    name, title = "bad", "Bad"
+    refuses = False
+
+    def __init__(self, profile, tools):
+        super().__init__(profile, tools)
+        self.go = asyncio.Event()
+        self.logins = self.at_once = self.most_at_once = 0
+
+    async def login(self, grant):
+        self.logins += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await self.go.wait()
+        self.at_once -= 1
+        return BrokerSession(user_id="U", secrets={"token": str(self.logins)})
+
+    async def order_book(self):
+        if self.refuses and self.session.secrets == SESSION.secrets:
+            raise SessionExpiredError("the broker ended it")
+        return await super().order_book()
 
 
 class Shelf:
@@ -224,6 +250,50 @@ def test_an_account_that_was_handed_over_says_nothing_more_here():
 
     assert house.of(EventType.ORDER_UPDATE) == []
     assert house.fleet.pushes(GOOD) is None
+
+
+@pytest.mark.parametrize(("ask_again", "logins"), [("user", 2), ("feed", 1)])
+def test_an_account_logs_in_once_at_a_time_and_a_renewal_takes_the_login_it_waited_for(ask_again, logins):
+    with House(LogsInSlowly) as house, ThreadPoolExecutor(2) as users:
+        house.until(house.is_(BAD, Freshness.LIVE))
+        broker, submitted = house.fleet.adapter(BAD), threading.Semaphore(0)
+        _tell(house.loop, submitted.release)
+        first = users.submit(house.fleet.login, BAD, {})
+        assert submitted.acquire(timeout=30)
+        eventually(lambda: broker.logins == 1, what="the first login under way")
+        if ask_again == "user":
+            second = users.submit(house.fleet.login, BAD, {})
+            assert submitted.acquire(timeout=30)
+        else:
+            broker.refuses = True
+            house.fleet.refresh(BAD)
+            house.until(house.is_(BAD, Freshness.AUTH_REQUIRED))
+        house.loop.submit(_turns(50)).result(30)
+        at_once = broker.at_once
+        house.loop.loop.call_soon_threadsafe(broker.go.set)
+        granted = [first.result(30), *([second.result(30)] if ask_again == "user" else [])]
+        house.until(house.is_(BAD, Freshness.LIVE))
+
+    assert (at_once, broker.most_at_once, broker.logins) == (1, 1, logins)
+    assert broker.session == granted[-1]
+
+
+def _tell(loop, told):
+    """Have `told` called after each coroutine that other threads submit."""
+    submit = loop.submit
+
+    def telling(work):
+        future = submit(work)
+        told()
+        return future
+
+    loop.submit = telling
+
+
+async def _turns(count):
+    """Give whatever is ready on the loop its turn, that often."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 async def _say(adapter, update):
