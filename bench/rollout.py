@@ -98,7 +98,6 @@ def _shares(asked: argparse.Namespace) -> Iterator[Row]:
 def _toggling(asked: argparse.Namespace) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder, floor(Path(folder), kite=4, xts=4) as built:
         pilot = a_pilot(built)
-        built.start()
         built.until(built.all_live)
         found = toggle(built, pilot, seconds=asked.seconds, rate=asked.rate)
     load = f"{found.toggles} switches in {found.seconds:.0f} s under {found.updates / found.seconds:.0f} fills a second"
@@ -147,7 +146,6 @@ def _two_processes(_asked: argparse.Namespace) -> Iterator[Row]:
         try:
             with floor(Path(folder) / "mine", kite=2, xts=2) as built:
                 pilot = a_pilot(built, database)
-                built.start()
                 built.until(built.all_live)
                 assert other.stdout.readline() == "live\n"
                 began = time.time()
@@ -156,8 +154,8 @@ def _two_processes(_asked: argparse.Namespace) -> Iterator[Row]:
                 here = time.time() - began
                 there = json.loads(other.stdout.readline()) - began
         finally:
-            other.terminate()
-            other.wait(20)
+            other.stdin.close()  # it lets its own simulator go, then ends
+            other.wait(30)
             database.close()
             server.cleanup()
     yield Row(
@@ -177,12 +175,12 @@ def _two_processes(_asked: argparse.Namespace) -> Iterator[Row]:
 def _child(url: str) -> int:
     with tempfile.TemporaryDirectory() as folder, floor(Path(folder), kite=2, xts=2) as built:
         pilot = a_pilot(built, Database(url, clock=SystemClock()))
-        built.start()
         built.loop.submit(pilot.watch())
         built.until(built.all_live)
         print("live", flush=True)
         built.until(lambda: not any(built.sim.ask("GET", "/sockets").values()))
         print(json.dumps(time.time()), flush=True)
+        sys.stdin.read()
     return 0
 
 
@@ -190,7 +188,6 @@ def _guard(_asked: argparse.Namespace) -> Iterator[Row]:
     """Streams are cut again and again; the guard has to step down by itself and raise its alert."""
     with tempfile.TemporaryDirectory() as folder, floor(Path(folder), kite=2, xts=2) as built:
         pilot = a_pilot(built, guard="step down", guard_minutes=1, guard_disconnects=6)
-        built.start()
         built.until(built.all_live)
         began = time.monotonic()
         while pilot.gate.rollout.stage == 100 and time.monotonic() - began < 200:
