@@ -144,6 +144,7 @@ def _two_processes(_asked: argparse.Namespace) -> Iterator[Row]:
             text=True,
         )
         try:
+            (Path(folder) / "mine").mkdir()
             with floor(Path(folder) / "mine", kite=2, xts=2) as built:
                 pilot = a_pilot(built, database)
                 built.until(built.all_live)

@@ -25,6 +25,7 @@ from orderwire.store.batch import CHECKING
 from orderwire.store.users import Role, Scope, Users, session_mark
 from orderwire.web import realtime
 from orderwire.web.outbox import Cursor
+from orderwire.web.paints import MOST_REMEMBERED
 from orderwire.web.realtime import Painted, Realtime, paint_time, read_cursors
 from orderwire.web.realtime import Reader as ReaderOf
 from web.house import House, MemoryLog, cookie_of, csrf, order, settle
@@ -492,8 +493,9 @@ def flood(house: House, updates: int, *, rows: int) -> None:
     settle(house)
 
 
-def held_bytes() -> int:
-    """Return what Python's objects occupy now; only while tracemalloc traces."""
+def held_bytes(house: House) -> int:
+    """Return what Python's objects occupy now, the engine's measurements counted up; only while tracemalloc traces."""
+    house.services.engine.statistics()
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
 
@@ -522,13 +524,13 @@ def mute_browser(house: House) -> Iterator[Mute]:
 def test_a_browser_that_stops_acknowledging_costs_bounded_memory_and_is_resynced(server, rows):
     with mute_browser(server) as mute:
         (client,) = server.web.realtime.audience
-        flood(server, 6000, rows=rows)
+        flood(server, MOST_REMEMBERED, rows=rows)  # what the page keeps of every change is full now
         unread = [mute.event() for _ in range(128)]
-        before = held_bytes()
+        before = held_bytes(server)
 
         flood(server, 6000, rows=rows)
 
-        grown = held_bytes() - before
+        grown = held_bytes(server) - before
 
         assert client.outbox.outstanding == 128
         assert len(client.outbox) <= 2048
@@ -559,12 +561,12 @@ def test_a_browser_that_stops_reading_costs_bounded_memory_over_60_000_updates_a
 ):
     with mute_browser(patient) as mute:
         (client,) = patient.web.realtime.audience
-        flood(patient, UPDATES // 10, rows=rows)  # it reads nothing from here on, not even its socket
-        before = held_bytes()
+        flood(patient, MOST_REMEMBERED, rows=rows)  # it reads nothing from here on, not even its socket
+        before = held_bytes(patient)
 
         flood(patient, UPDATES, rows=rows)
 
-        grown = held_bytes() - before
+        grown = held_bytes(patient) - before
         waits = len(client.outbox)
         assert (client.outbox.outstanding, patient.web.realtime.audience.get(client.sid)) == (128, client)
         assert waits <= 2048
