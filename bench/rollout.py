@@ -194,7 +194,7 @@ def _guard(_asked: argparse.Namespace) -> Iterator[Row]:
         while pilot.gate.rollout.stage == 100 and time.monotonic() - began < 200:
             for broker in ("kite", "xts"):
                 built.sim.ask("POST", "/sockets/disconnect", broker=broker, user="")
-            built.until(built.all_live, seconds=60)
+            built.until(lambda: pilot.gate.rollout.stage != 100 or built.all_live(), seconds=60)
         took = time.monotonic() - began
         alerts = [alert for alert in built.alerts if alert.kind == "rollout guard"]
         history = pilot.records.history(most=1)

@@ -112,6 +112,7 @@ SHOTS = (
     Shot("operator", "/operator", user="ops"),
     Shot("operator-alerts", "/operator/alerts", user="ops"),
     Shot("operator-account", "/operator/accounts/zerodha-asha", user="ops", whole=False),
+    Shot("rollout", "/rollout", user="ops"),
     Shot("error", "/nowhere"),
 )
 

@@ -40,6 +40,7 @@ def a_pilot(floor: Floor, database: Database | None = None, **settings: Any) -> 
         clock=floor.clock,
     )
     pilot.attach(floor.engine)
+    pilot.apply()
     return pilot
 
 

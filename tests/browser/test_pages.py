@@ -28,6 +28,7 @@ PAGES = (
     ORDER,
     "/settings",
     "/people",
+    "/rollout",
     "/audit",
     "/audit?text=nosuchdeed",
     "/setup",
