@@ -83,6 +83,10 @@ bench-weather: setup-dev pages ## Put a Jainam account under every fault switch 
 bench-paint: setup-dev pages ## Measure from the click to the paint at each broker, by stage, and judge by the gate
 	@ORDERWIRE_GATES=1 $(BIN)/pytest tests/browser/test_main_job.py -k measured -q $(ARGS)
 
+.PHONY: verdicts
+verdicts: setup-dev ## Play every simulated pilot with SEEDS=50 seeds, drawn anew, and compare the verdicts with the right ones
+	@$(BIN)/orderwire pilot verdicts --seeds $(or $(SEEDS),50) $(ARGS)
+
 drill-rollout: setup-dev ## Rehearse the rollout: shares, toggling under load, two processes, the guard
 	@$(PY) bench/rollout.py $(ARGS)
 

@@ -13,7 +13,7 @@ import httpx2
 import typer
 from rich.table import Table
 
-from orderwire import access, duty, keeping, service, trading
+from orderwire import access, duty, keeping, reporting, service, trading
 from orderwire.brokers.checklist import Finding
 from orderwire.brokers.registry import load_brokers
 from orderwire.config import Settings
@@ -63,6 +63,7 @@ def _fail(message: str) -> NoReturn:
 
 app.add_typer(keeping.app)
 app.add_typer(trading.app)
+app.add_typer(reporting.app)
 
 
 # --- the service --------------------------------------------------------------------------------------

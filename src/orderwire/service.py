@@ -34,6 +34,7 @@ from orderwire.monitoring.metrics import Sources, disk_of
 from orderwire.monitoring.notifier import Notifier, NotifierTools
 from orderwire.monitoring.station import Station
 from orderwire.pilot.conduct import Pilot, offline_gate
+from orderwire.pilot.draft import WeeklyDraft
 from orderwire.pilot.gate import RolloutGate
 from orderwire.store import instruments as stored
 from orderwire.store import sealing
@@ -43,6 +44,7 @@ from orderwire.store.database import Database
 from orderwire.store.invitations import Invitations
 from orderwire.store.notifications import Notifications
 from orderwire.store.retention import Housekeeper
+from orderwire.store.survey import Voices
 from orderwire.store.users import Users
 from orderwire.store.vault import Vault
 from orderwire.web import operations
@@ -86,6 +88,7 @@ class Records:
             vault=self.vault,
             url=self.url,
             gate=gate or offline_gate(self.database, self.settings, self.brokers),
+            voices=Voices(self.database),
         )
 
     async def check_up(self, account: str, *, seconds: float) -> AsyncIterator[Finding]:
@@ -332,6 +335,7 @@ class Service:
         Housekeeper(self.records.database, keep_days=self.settings.keep_days).attach(self.engine)
         self.notifier.attach(self.engine)
         self.pilot.attach(self.engine)
+        self._weekly_draft().attach(self.engine)
         self.engine.start()
         self.loop.start()
         self.loop.submit(self.station.watchdog.guard())
@@ -341,6 +345,16 @@ class Service:
         token = self.records.invitations.first()
         if token is not None:
             _log.warning("nobody can log in yet", open=f"{self.settings.url}/setup/{token}")
+
+    def _weekly_draft(self) -> WeeklyDraft:
+        accounts = self.records.accounts
+        return WeeklyDraft(
+            self.pilot.records,
+            Voices(self.records.database),
+            folder=self.settings.data_dir,
+            owners=lambda: len({account.owner for account in accounts.all()}),
+            clock=self.clock,
+        )
 
     def close_clients(self) -> None:
         """End every open page's stream, so that no thread waits for a browser."""

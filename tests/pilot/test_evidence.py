@@ -45,7 +45,7 @@ class House:
 
     def seconds(self, count=1):
         for _ in range(count):
-            self.evidence._on_timer(TIMER)
+            self.evidence.on_timer(TIMER)
             self.clock.advance(1)
 
     def minute(self):
@@ -105,7 +105,7 @@ def test_disconnections_and_reads_are_the_difference_since_the_last_look(house):
 
 def test_updates_count_for_the_cohort_their_account_is_in(house):
     for account in ("a", "a", "b", "unknown"):
-        house.evidence._on_update(update(account))
+        house.evidence.on_update(update(account))
     house.seconds()
 
     told = house.minute()
@@ -114,10 +114,10 @@ def test_updates_count_for_the_cohort_their_account_is_in(house):
 
 
 def test_an_account_that_changes_over_counts_in_its_new_cohort(house):
-    house.evidence._on_update(update("a"))
+    house.evidence.on_update(update("a"))
     house.seconds()
     house.places["a"] = ("paisa", "manual")
-    house.evidence._on_update(update("a"))
+    house.evidence.on_update(update("a"))
     house.seconds()
 
     told = house.minute()
@@ -139,11 +139,11 @@ def test_paints_keep_the_waits_raw_and_the_rest_in_buckets(house):
 
 def test_dead_letters_are_errors_of_their_account(house):
     letter = DeadLetter(update("b"), "handler", ValueError(), NOW)
-    house.evidence._on_dead_letter(letter)
-    house.evidence._on_alert(
+    house.evidence.on_dead_letter(letter)
+    house.evidence.on_alert(
         Event(EventType.ALERT, Notice(kind="dead letter", text="x", account=AccountId("a")))
     )
-    house.evidence._on_alert(Event(EventType.ALERT, Notice(kind="held", text="x", account=AccountId("a"))))
+    house.evidence.on_alert(Event(EventType.ALERT, Notice(kind="held", text="x", account=AccountId("a"))))
 
     told = house.minute()
 
@@ -159,7 +159,7 @@ def test_the_longest_queue_of_the_minute_counts(house):
 
 
 def test_a_minute_the_database_does_not_take_is_written_later(house, monkeypatch):
-    house.evidence._on_update(update("a"))
+    house.evidence.on_update(update("a"))
     keep = house.records.keep
 
     def busy(_tallies):
@@ -174,7 +174,7 @@ def test_a_minute_the_database_does_not_take_is_written_later(house, monkeypatch
 
 
 def test_the_running_minute_is_written_at_the_end(house):
-    house.evidence._on_update(update("a"))
+    house.evidence.on_update(update("a"))
     house.evidence.flush(everything=True)
 
     (told,) = house.records.minutes(0, 10**9)

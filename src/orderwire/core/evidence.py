@@ -120,6 +120,16 @@ def percentile(values: Iterable[float], percent: float) -> float:
     return ordered[max(int(rank), 1) - 1]
 
 
+def percentile_of_counts(counts: Mapping[int, int], percent: float) -> int:
+    """Return the value that `percent` of the counted ones do not exceed (nearest rank); 0 without any."""
+    rank, seen = sum(counts.values()) * percent / 100, 0
+    for value in sorted(counts):
+        seen += counts[value]
+        if seen >= rank:
+            return value
+    return 0
+
+
 def share_below(changes: Mapping[int, int], seconds: float) -> float:
     """Return the share of the counted waits in buckets that end at or below `seconds`: never too good. 0 of none."""
     total = sum(changes.values())

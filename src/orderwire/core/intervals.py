@@ -84,22 +84,26 @@ def percentile_of_days(
     values = sorted({value for day in days for value in day})
     if not values:
         return 0.0, 0.0, 0.0
-    columns = [[day.get(value, 0) for value in values] for day in days]
-    whole = _weighted_percentile(values, columns, [1] * len(days), percent)
+    below = [list(accumulate(day.get(value, 0) for value in values)) for day in days]
+    whole = _weighted_percentile(values, below, [1] * len(days), percent)
     drawn = sorted(
-        _weighted_percentile(values, columns, _draw(len(days), chance), percent) for _ in range(repeats)
+        _weighted_percentile(values, below, _draw(len(days), chance), percent) for _ in range(repeats)
     )
     return (whole, *_ends(drawn))
 
 
 def _weighted_percentile(
-    values: Sequence[int], columns: Sequence[Sequence[int]], weights: Sequence[int], percent: float
+    values: Sequence[int], below: Sequence[Sequence[int]], weights: Sequence[int], percent: float
 ) -> float:
-    used = [(weight, column) for weight, column in zip(weights, columns, strict=True) if weight]
-    below = list(accumulate(sum(w * c[at] for w, c in used) for at in range(len(values))))
-    if not below[-1]:
+    used = [(weight, counts) for weight, counts in zip(weights, below, strict=True) if weight]
+    total = sum(weight * counts[-1] for weight, counts in used)
+    if not total:
         return 0.0
-    return float(values[bisect_left(below, max(below[-1] * percent / 100, 1e-9))])
+
+    def seen(at: int) -> int:
+        return sum(weight * counts[at] for weight, counts in used)
+
+    return float(values[bisect_left(range(len(values)), max(total * percent / 100, 1e-9), key=seen)])
 
 
 def _draw(count: int, chance: Callable[[], float]) -> list[int]:

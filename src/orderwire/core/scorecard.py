@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from orderwire.core.evidence import Cohort, Tally, add_counts
+from orderwire.core.evidence import Cohort, Tally, add_counts, percentile_of_counts
 from orderwire.core.intervals import change_of_means, percentile_of_days, rate_interval
 from orderwire.core.orders import IST
 from orderwire.core.verdict import CRITERIA, Answer, Criteria, Measured, Scorecard
@@ -127,10 +127,10 @@ def score(
         days=sum(1 for waits in painted.values() if waits),
         latency=latency(painted.values(), chance=chance),
         good_days=good_days(painted.values(), criteria.latency_good),
-        uptime=_share(sum(d.live_minutes for d in on), sum(d.market_minutes for d in on)),
-        baseline_uptime=_share(sum(d.readable_minutes for d in off), sum(d.market_minutes for d in off)),
-        readable=_share(sum(d.readable_minutes for d in on), sum(d.market_minutes for d in on)),
-        errors=_rate(sum(d.errors for d in on), sum(d.events for d in on)),
+        uptime=share(sum(d.live_minutes for d in on), sum(d.market_minutes for d in on)),
+        baseline_uptime=share(sum(d.readable_minutes for d in off), sum(d.market_minutes for d in off)),
+        readable=share(sum(d.readable_minutes for d in on), sum(d.market_minutes for d in on)),
+        errors=rate(sum(d.errors for d in on), sum(d.events for d in on)),
         satisfaction=_satisfaction(voices, chance=chance),
         calls=calls(on),
         adoption=adoption(given),
@@ -161,24 +161,17 @@ def latency(days: Iterable[Counter[int]], *, chance: Callable[[], float]) -> Mea
 def good_days(days: Iterable[Counter[int]], target: float) -> float:
     """Return the share of the days with paints whose own p95 is below `target` seconds; 0 without one."""
     given = [day for day in days if day]
-    good = sum(_p95(day) < target * 1000 for day in given)
+    good = sum(percentile_of_counts(day, 95) < target * 1000 for day in given)
     return good / len(given) if given else 0.0
 
 
-def _p95(day: Counter[int]) -> int:
-    rank, seen = day.total() * 0.95, 0
-    for wait in sorted(day):
-        seen += day[wait]
-        if seen >= rank:
-            return wait
-    return 0
+def share(part: float, whole: float) -> Measured | None:
+    """Return `part` of `whole` account-minutes with its exact interval; None without a minute."""
+    return rate(round(min(part, whole)), round(whole))
 
 
-def _share(part: float, whole: float) -> Measured | None:
-    return _rate(round(min(part, whole)), round(whole))
-
-
-def _rate(hits: int, count: int) -> Measured | None:
+def rate(hits: int, count: int) -> Measured | None:
+    """Return `hits` of `count` with its exact interval; None without a count."""
     if not count:
         return None
     low, high = rate_interval(min(hits, count), count)
@@ -214,4 +207,4 @@ def adoption(days: Iterable[Day]) -> Measured | None:
     last = max(d.day for d in given)
     on = sum(d.accounts for d in given if d.day == last and d.cohort == "realtime")
     off = sum(d.accounts for d in given if d.day == last and d.cohort == "manual")
-    return _rate(on, on + off)
+    return rate(on, on + off)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 from msgspec import Struct
@@ -100,3 +101,21 @@ def broker_demand(answers: Iterable[Answers]) -> list[tuple[str, int]]:
 
 
 _NUMBERS: Final = frozenset(str(number) for number in range(LOWEST, HIGHEST + 1))
+
+
+FOLLOW_UP_AFTER: Final = timedelta(weeks=4)
+"""After the first users were let in: near the end of a pilot of seven weeks."""
+
+
+def open_wave(stages: Sequence[tuple[datetime, int]], *, now: datetime) -> str | None:
+    """Return the wave that is asked now; None outside a pilot.
+
+    `stages` are the operators' decisions, oldest first: when, and the share of users in force from then on. A pilot
+    begins with a decision; until anybody is let in, the baseline is asked.
+    """
+    if not stages:
+        return None
+    let_in = next((at for at, stage in stages if stage), None)
+    if let_in is None:
+        return "baseline"
+    return "follow-up" if now - let_in >= FOLLOW_UP_AFTER else None

@@ -39,7 +39,7 @@ LANE: Final = "pilot"
 _LIVE: Final = frozenset({Freshness.LIVE})
 _POLLING: Final = frozenset({Freshness.DEGRADED, Freshness.RECONCILING})
 _STALE: Final = frozenset({Freshness.STALE, Freshness.AUTH_REQUIRED})
-_LONGEST_TICK: Final = 5.0
+LONGEST_TICK: Final = 5.0
 """Seconds of one tick that are counted: when the process was stopped for longer, that is a gap, not uptime."""
 
 _Place = tuple[str, Cohort]
@@ -71,13 +71,18 @@ class Evidence:
         place_of: Callable[[AccountId], _Place | None],
         health: Callable[[], FleetHealth],
         depth: Callable[[], int],
+        longest_tick: float = LONGEST_TICK,
     ) -> None:
-        """`place_of` says which broker and cohort an account belongs to now, None when it is unknown."""
+        """`place_of` says which broker and cohort an account belongs to now, None when it is unknown.
+
+        `longest_tick` is more where time is compressed (`pilot/simulation.py`).
+        """
         self._records = records
         self._clock = clock
         self._place_of = place_of
         self._health = health
         self._depth = depth
+        self._longest_tick = longest_tick
         self._lock = Lock()  # guards what follows
         self._minute = self._now()
         self._running: defaultdict[_Place, _Running] = defaultdict(_Running)
@@ -92,10 +97,10 @@ class Evidence:
     def attach(self, engine: EventEngine) -> None:
         """Register with the engine, before it starts."""
         engine.add_lane(LANE, capacity=8, when_full="conflate", key=lambda event: event.type)
-        engine.register(EventType.ORDER_UPDATE, self._on_update)
-        engine.register(EventType.ALERT, self._on_alert)
-        engine.register(EventType.TIMER, self._on_timer, lane=LANE)
-        engine.on_dead_letter(self._on_dead_letter)
+        engine.register(EventType.ORDER_UPDATE, self.on_update)
+        engine.register(EventType.ALERT, self.on_alert)
+        engine.register(EventType.TIMER, self.on_timer, lane=LANE)
+        engine.on_dead_letter(self.on_dead_letter)
 
     # --- what is counted ------------------------------------------------------------------------------
 
@@ -115,18 +120,21 @@ class Evidence:
                     running.stages[stage][0] += 1
                     running.stages[stage][1] += max(duration, 0) // 1000
 
-    def _on_update(self, event: Event) -> None:
+    def on_update(self, event: Event) -> None:
+        """Count an observation, on the dispatcher's thread."""
         account = event.data.account
         self._updates[account] = (
             self._updates.get(account, 0) + 1
         )  # the dispatcher alone writes, it only grows
 
-    def _on_alert(self, event: Event) -> None:
+    def on_alert(self, event: Event) -> None:
+        """Count a dead letter of the store's."""
         notice = event.data
         if isinstance(notice, Notice) and notice.kind == "dead letter":
             self._error(notice.account)
 
-    def _on_dead_letter(self, letter: DeadLetter) -> None:
+    def on_dead_letter(self, letter: DeadLetter) -> None:
+        """Count a handler's failure."""
         account = getattr(letter.event.data, "account", "") if letter.event else ""
         self._error(AccountId(account))
 
@@ -139,7 +147,8 @@ class Evidence:
 
     # --- every second ---------------------------------------------------------------------------------
 
-    def _on_timer(self, _event: Event) -> None:
+    def on_timer(self, _event: Event) -> None:
+        """Count the feeds, and write the minutes that are over; on the lane's thread."""
         elapsed = self._elapsed()
         health = self._health()
         with self._lock:
@@ -154,7 +163,7 @@ class Evidence:
     def _elapsed(self) -> float:
         now, before = self._clock.monotonic(), self._ticked
         self._ticked = now
-        return min(now - before, _LONGEST_TICK) if before is not None else 0.0
+        return min(now - before, self._longest_tick) if before is not None else 0.0
 
     def _count_feed(self, feed: FeedHealth, elapsed: float) -> None:
         place = self._place_of(feed.account)
@@ -179,8 +188,9 @@ class Evidence:
     def _count_updates(self) -> None:
         updates = dict(self._updates)
         for account, count in updates.items():
-            if place := self._place_of(account):
-                self._running[place].counts["events"] += count - self._counted.get(account, 0)
+            new = count - self._counted.get(account, 0)
+            if new and (place := self._place_of(account)):
+                self._running[place].counts["events"] += new
         self._counted = updates
 
     # --- every minute ---------------------------------------------------------------------------------

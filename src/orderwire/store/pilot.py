@@ -49,6 +49,10 @@ class PilotRecords:
         """Return the time by which rows are stamped."""
         return self._database.clock.time_ns()
 
+    def now(self) -> datetime:
+        """Return the same time as a moment."""
+        return self._database.clock.now()
+
     # --- the rollout ----------------------------------------------------------------------------------
 
     def version(self) -> tuple[int, int]:
@@ -173,6 +177,11 @@ class PilotRecords:
                 asked.order_by(table.c.minute, table.c.broker, table.c.cohort)
             ).scalars()
             return [loads(text, Tally) for text in rows]
+
+    def first_minute(self) -> int | None:
+        """Return the first minute that was written down; None before any was."""
+        with self._database.read() as connection:
+            return connection.execute(select(func.min(schema.pilot_minutes.c.minute))).scalar()
 
 
 def _in_force(connection: Connection) -> Rollout:

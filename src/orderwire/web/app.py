@@ -56,11 +56,13 @@ from orderwire.store.accounts import Accounts
 from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
 from orderwire.store.notifications import Notifications
+from orderwire.store.survey import Voices
 from orderwire.store.users import Users, key_mark
 from orderwire.web import api_docs, rooms
 from orderwire.web.api import Api, ApiTools, Application
 from orderwire.web.assets import Assets, load_assets
 from orderwire.web.auth import Doors, send_to_login, session_id, wants_json
+from orderwire.web.evaluation import EvaluationPages
 from orderwire.web.mine import ids, my_accounts
 from orderwire.web.monitor import PROBES
 from orderwire.web.navigation import links
@@ -369,6 +371,10 @@ def _attach_rooms(app: Flask, services: Services, *, realtime: Realtime, limiter
         clock=services.clock,
     )
     rollout.attach(app, limiter)
+    evaluation = EvaluationPages(
+        services.pilot.gate, Voices(services.database), accounts=services.accounts, clock=services.clock
+    )
+    evaluation.attach(app, limiter)
 
     def healthz() -> ResponseReturnValue:
         with services.database.read() as connection:

@@ -37,6 +37,8 @@ LINKS: Final = (
     Link(path="/settings", label="Settings", icon="settings", in_menu=True),
     Link(path="/people", label="People", icon="people", role=Role.OWNER, in_menu=True),
     Link(path="/audit", label="Audit", icon="audit", role=Role.OPERATOR, in_menu=True),
+    Link(path="/report", label="Report", icon="report", role=Role.OWNER, in_menu=True),
+    Link(path="/survey", label="Tell us", icon="survey", in_menu=True),
     Link(path="/rollout", label="Rollout", icon="rollout", role=Role.OPERATOR),
 )
 

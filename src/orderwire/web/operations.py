@@ -16,18 +16,20 @@ from msgspec import Struct, field
 
 from orderwire.brokers.registry import BrokerRegistry
 from orderwire.core.alerts import Silence
-from orderwire.core.orders import AccountId, ModifyRequest, OrderId, OrderRequest
+from orderwire.core.orders import IST, AccountId, ModifyRequest, OrderId, OrderRequest
 from orderwire.core.rollout import Choice
 from orderwire.errors import ConfigurationError, InvalidRequestError, NotFoundError, OrderwireError
 from orderwire.feeds.desk import Desk
 from orderwire.feeds.fleet import Fleet
 from orderwire.monitoring.station import Station
 from orderwire.pilot.gate import RolloutGate, rollout_report
+from orderwire.pilot.report import asked_days, make_report
 from orderwire.store import alerts as kept_alerts
 from orderwire.store.accounts import Account, Accounts
 from orderwire.store.book import OrderBook
 from orderwire.store.invitations import RESET_HOURS, Invitations
 from orderwire.store.pilot import RolloutChange
+from orderwire.store.survey import Severity, Voices
 from orderwire.store.users import Role, Scope, Users
 from orderwire.store.vault import Vault
 
@@ -46,6 +48,7 @@ class Office:
     vault: Vault | None = None
     url: str = ""
     gate: RolloutGate
+    voices: Voices | None = None
     fleet: Fleet | None = None
     desk: Desk | None = None
     book: OrderBook | None = None
@@ -436,6 +439,84 @@ class ChooseRealtime(_Command):
         office.gate.choose(self.owner, self.choice, by=self.by)
 
 
+class MakeReport(_Command):
+    """Make the evaluation report of some days (ISO); from the first one with data to today by default."""
+
+    since: str | None = None
+    until: str | None = None
+
+    def perform(self, office: Office) -> Any:
+        records, voices = office.gate.records, _there(office.voices)
+        today = records.now().astimezone(IST).date()
+        begin, end = asked_days(records, self.since, self.until, today=today)
+        owners = len({account.owner for account in office.accounts.all()})
+        return make_report(records, voices, since=begin, until=end, owners=owners)
+
+
+class ExportSurvey(_Command):
+    """List every answered survey, flat."""
+
+    def perform(self, office: Office) -> Any:
+        return [
+            {
+                "wave": filled.wave,
+                "day": filled.day,
+                "user": filled.owner,
+                "cohort": filled.cohort,
+                **filled.answers.scales,
+                **filled.answers.words,
+            }
+            for filled in _there(office.voices).filled()
+        ]
+
+
+class RecordAnswer(_Command):
+    """Record the answer to a soft criterion."""
+
+    question: str
+    value: str
+
+    def perform(self, office: Office) -> Any:
+        _there(office.voices).record(self.question, self.value, author=self.by)
+
+
+class ListFeedback(_Command):
+    """List what users wrote, newest first."""
+
+    def perform(self, office: Office) -> Any:
+        return [
+            {"at": said.at, "user": said.owner, "words": said.words}
+            for said in _there(office.voices).feedback()
+        ]
+
+
+class OpenIncident(_Command):
+    """Write an incident down."""
+
+    severity: Severity
+    title: str
+    at: datetime | None = None
+
+    def perform(self, office: Office) -> Any:
+        return _there(office.voices).open_incident(self.severity, self.title, who=self.by, at=self.at)
+
+
+class CloseIncident(_Command):
+    """End an incident."""
+
+    number: int
+
+    def perform(self, office: Office) -> Any:
+        _there(office.voices).close_incident(self.number, who=self.by)
+
+
+class ListIncidents(_Command):
+    """List the incidents, newest first."""
+
+    def perform(self, office: Office) -> Any:
+        return _there(office.voices).incidents()
+
+
 COMMANDS: Mapping[str, type[Any]] = {
     "users.add": AddUser,
     "users.list": ListUsers,
@@ -467,6 +548,13 @@ COMMANDS: Mapping[str, type[Any]] = {
     "rollout.broker": SwitchBroker,
     "rollout.history": RolloutHistory,
     "rollout.choose": ChooseRealtime,
+    "report.make": MakeReport,
+    "survey.export": ExportSurvey,
+    "survey.record": RecordAnswer,
+    "survey.feedback": ListFeedback,
+    "incidents.open": OpenIncident,
+    "incidents.close": CloseIncident,
+    "incidents.list": ListIncidents,
 }
 
 

@@ -1,0 +1,533 @@
+"""Plays a whole pilot in compressed time, through the code that collects a real one, in worlds whose truth is known.
+
+What the brokers, the browsers and the people do is drawn from a world's parameters; who is let in, what is counted,
+what is written down and what is judged is the service's own code. The truth of a world is computed from its
+parameters alone (`truth`), with the requirement's limits, and never from what was collected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from math import erf, exp, log, sqrt
+from random import Random
+from types import MappingProxyType
+from typing import Final
+
+from msgspec import Struct, field
+
+from orderwire.core.alerts import Notice
+from orderwire.core.events import Event, EventType
+from orderwire.core.evidence import PLACED, RECEIVED
+from orderwire.core.health import FeedHealth, FleetHealth
+from orderwire.core.orders import IST, AccountId
+from orderwire.core.recovery import Freshness
+from orderwire.core.rollout import Choice
+from orderwire.core.survey import Answers
+from orderwire.core.verdict import Verdict
+from orderwire.errors import InvalidRequestError
+from orderwire.pilot.evidence import Evidence
+from orderwire.pilot.flags import DatabaseProvider, Flag
+from orderwire.pilot.gate import RolloutGate
+from orderwire.pilot.report import Report, make_report
+from orderwire.store.database import Database
+from orderwire.store.pilot import PilotRecords
+from orderwire.store.survey import Severity, Voices
+
+START: Final = date(2026, 10, 5)
+"""A Monday."""
+
+STAGES: Final = (0, 10, 25, 50, 100, 100, 100)
+"""What is in force in each week of the plan; the last one goes on."""
+
+OPENS: Final = time(9, 15)
+FULL_DAY: Final = 375
+"""Minutes of a market day, 09:15 to 15:30."""
+
+BROKERS: Final = ("zerodha", "jainam")
+WISHES: Final = ("Upstox", "Angel One", "Dhan", "Fyers", "Groww")
+STAGE_NAMES: Final = ("received", "queued", "joined", "committed", "emitted")
+"""Stages that every painted update is given a share of."""
+
+
+class Wait(Struct, frozen=True, kw_only=True):
+    """A part of the orders, whose waits are lognormal: share of all, median in seconds, sigma."""
+
+    share: float = 1.0
+    median: float
+    sigma: float = 0.35
+
+
+class World(Struct, frozen=True, kw_only=True):
+    """Everything that is drawn from. Rates are per event, per account-minute or per user."""
+
+    name: str
+    waits: tuple[Wait, ...] = (Wait(median=0.11),)
+    """Placed to painted, real-time."""
+    day_sigma: float = 0.03
+    """How much days differ from each other: the sigma of a factor that a day's waits share."""
+    bad_days: float = 0.0
+    """Share of days on which every wait is five times as long."""
+    refresh: Wait = Wait(median=4.0, sigma=0.6)
+    """Placed to painted, on refresh."""
+    uptime: float = 0.9998
+    outage_minutes: float = 2.0
+    """Mean."""
+    error_rate: float = 0.0001
+    orders: float = 30.0
+    """Placed by a user on a whole day."""
+    before: float = 2.8
+    """Satisfaction of the baseline wave: the mean of a normal that is rounded to 1 to 5."""
+    after: float = 3.9
+    response: float = 0.6
+    opt_out: float = 0.04
+    critical: int = 0
+    major: int = 0
+    comfortable: str | None = "yes"
+    maintenance: str | None = "low"
+    weeks: int | None = None
+    """Ends sooner than asked for."""
+    holidays: tuple[int, ...] = (12, 26)
+    """Trading days, counted from 0, on which nothing happens."""
+    events_an_order: int = 4
+
+
+GOOD: Final = World(name="good")
+
+WORLDS: Final[Mapping[str, World]] = MappingProxyType(
+    {
+        world.name: world
+        for world in (
+            GOOD,
+            World(name="slow", waits=(Wait(median=1.1),)),
+            World(name="flaky", uptime=0.97, outage_minutes=3),
+            World(name="too little data", weeks=3),
+            World(name="few answers", response=0.03),
+            World(
+                name="misleading average",
+                waits=(Wait(share=0.9, median=0.08), Wait(share=0.1, median=1.8, sigma=0.2)),
+            ),
+            World(name="unsteady days", bad_days=0.2, waits=(Wait(median=0.082, sigma=0.2),), day_sigma=0.02),
+            World(name="latency just met", waits=(Wait(median=0.225),)),
+            World(name="latency just missed", waits=(Wait(median=0.30),)),
+            World(name="latency just bearable", waits=(Wait(median=0.53),)),
+            World(name="latency just unbearable", waits=(Wait(median=0.60),)),
+            World(name="uptime just met", uptime=0.9997, outage_minutes=3),
+            World(name="uptime just missed", uptime=0.9980),
+            World(name="uptime just bearable", uptime=0.9945, outage_minutes=10),
+            World(name="uptime just unbearable", uptime=0.9850, outage_minutes=10),
+            World(name="errors just met", error_rate=0.0002, outage_minutes=4),
+            World(name="errors just missed", error_rate=0.0016),
+            World(name="errors just bearable", error_rate=0.0085),
+            World(name="errors just unbearable", error_rate=0.0115),
+            World(name="satisfaction just met", before=3.0, after=3.65),
+            World(name="satisfaction modest", before=3.0, after=3.3),
+            World(name="satisfaction unchanged", before=3.0, after=2.95),
+            World(name="major incident", major=1),
+            World(name="critical incident", critical=1),
+            World(name="team not comfortable", comfortable="no"),
+            World(name="maintenance medium", maintenance="medium"),
+            World(name="maintenance high", maintenance="high"),
+            World(name="nobody asked the team", comfortable=None),
+        )
+    }
+)
+"""Worlds whose right answer is known, and one on each side of every boundary."""
+
+
+# --- the truth --------------------------------------------------------------------------------------------
+
+
+def true_p95(world: World) -> float:
+    """Return the 95th percentile of the waits, in seconds, by bisection of their distribution."""
+    low, high = 1e-4, 1e3
+    for _ in range(80):
+        middle = sqrt(low * high)
+        if _below(world, middle) < 0.95:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _below(world: World, seconds: float) -> float:
+    return sum(
+        share
+        * wait.share
+        * _normal(log(seconds / (wait.median * factor)) / sqrt(wait.sigma**2 + world.day_sigma**2))
+        for share, factor in ((1 - world.bad_days, 1.0), (world.bad_days, 5.0))
+        for wait in world.waits
+        if share
+    )
+
+
+def _normal(z: float) -> float:
+    return (1 + erf(z / sqrt(2))) / 2
+
+
+def true_satisfaction(latent: float, sigma: float = 0.8) -> float:
+    """Return the mean of a normal of this mean, rounded to 1 to 5."""
+    return 1 + sum(1 - _normal((edge - latent) / sigma) for edge in (1.5, 2.5, 3.5, 4.5))
+
+
+def true_error_rate(world: World) -> float:
+    """Return errors per event: dead letters, and streams that broke."""
+    broke = (1 - world.uptime) / world.outage_minutes  # per account-minute, as outages begin
+    events = world.orders * world.events_an_order / FULL_DAY
+    return world.error_rate + broke / events
+
+
+def truth(world: World) -> Verdict:
+    """Say which verdict is right in this world, by the requirement's limits; the worst one wins."""
+    p95 = true_p95(world)
+    gain = true_satisfaction(world.after) / true_satisfaction(world.before) - 1
+    errors = true_error_rate(world)
+    if (
+        p95 > 1.0
+        or world.uptime < 0.99
+        or errors > 0.01
+        or gain < 0.05
+        or world.critical
+        or world.maintenance == "high"
+    ):
+        return Verdict.ROLLBACK
+    if world.weeks or world.response < 0.1 or world.comfortable is None or world.maintenance is None:
+        return Verdict.NOT_ENOUGH_DATA
+    if (
+        p95 >= 0.5
+        or world.bad_days > 0.05
+        or world.uptime <= 0.999
+        or errors >= 0.001
+        or gain < 0.15
+        or world.major
+        or world.comfortable == "no"
+        or world.maintenance == "medium"
+    ):
+        return Verdict.REFINE
+    return Verdict.EXPAND
+
+
+# --- playing it -------------------------------------------------------------------------------------------
+
+
+class CompressedClock:
+    """Shows the time of the pilot that is played."""
+
+    def __init__(self, moment: datetime) -> None:
+        self._moment = moment
+        self._ticks = 0.0
+
+    def now(self) -> datetime:
+        return self._moment
+
+    def time_ns(self) -> int:
+        return int(self._moment.timestamp() * 1e9)
+
+    def monotonic(self) -> float:
+        return self._ticks
+
+    def move_to(self, moment: datetime) -> None:
+        """Go on to a later moment."""
+        self._ticks += max((moment - self._moment).total_seconds(), 0.0)
+        self._moment = moment
+
+
+class _Named(Struct, frozen=True):
+    """An observation, as far as the evidence looks at it."""
+
+    account: AccountId
+
+
+class _User(Struct, kw_only=True):
+    name: str
+    account: AccountId
+    broker: str
+    breaks: int = 0
+    reads: int = 0
+    down: int = 0
+    """Minutes until the stream is back."""
+    opens: dict[int, int] = field(default_factory=dict)
+    """Orders placed today, by minute."""
+
+
+class Played(Struct, frozen=True, kw_only=True):
+    """A pilot that was played."""
+
+    world: World
+    seed: int
+    expected: Verdict
+    report: Report
+    raw: tuple[float, ...]
+    """Every wait of the real-time cohort in seconds, as it was drawn: what the report is checked against."""
+
+
+def world_of(name: str) -> World:
+    """Return a world by its name. Raises InvalidRequestError with the names there are."""
+    if name not in WORLDS:
+        raise InvalidRequestError({"world": f"There is no world {name!r}; there are {', '.join(WORLDS)}."})
+    return WORLDS[name]
+
+
+def play(world: World, *, weeks: int = 7, users: int = 400, seed: int, minutes: int = FULL_DAY) -> Played:
+    """Play the pilot of a world. `minutes` are played of each market day, with their share of its orders.
+
+    Raises InvalidRequestError for fewer than one week or two users.
+    """
+    if weeks < 1 or users < 2 or not 1 <= minutes <= FULL_DAY:
+        raise InvalidRequestError(
+            {"weeks": "A pilot has a week or more, two users or more, a minute a day or more."}
+        )
+    clock = CompressedClock(_at(START, time(9)))
+    database = Database("sqlite://", clock=clock)
+    database.migrate()
+    try:
+        return _Play(world, weeks, users, seed, minutes, clock=clock, database=database).play()
+    finally:
+        database.close()
+
+
+def _at(day: date, hour: time) -> datetime:
+    return datetime.combine(day, hour, IST).astimezone(UTC)
+
+
+class _Play:
+    """One pilot, from its first Monday to its report."""
+
+    def __init__(
+        self,
+        world: World,
+        weeks: int,
+        users: int,
+        seed: int,
+        minutes: int,
+        *,
+        clock: CompressedClock,
+        database: Database,
+    ) -> None:
+        self._world = world
+        self._weeks = min(weeks, world.weeks or weeks)
+        self._minutes = minutes
+        self._seed = seed
+        self._random = Random(seed)  # noqa: S311 - a game
+        self._clock = clock
+        self._users = [
+            _User(name=f"user-{n:03}", account=AccountId(f"account-{n:03}"), broker=BROKERS[n % len(BROKERS)])
+            for n in range(users)
+        ]
+        self._records = PilotRecords(database)
+        self._voices = Voices(database)
+        self._gate = RolloutGate(self._records, Flag(DatabaseProvider()), master=True, brokers=BROKERS)
+        self._health = FleetHealth()
+        self._evidence = Evidence(
+            self._records,
+            clock=clock,
+            place_of=self._gate.place_of,
+            health=lambda: self._health,
+            depth=lambda: 0,
+            longest_tick=60.0,
+        )
+        self._raw: list[float] = []
+
+    def play(self) -> Played:
+        for week in range(self._weeks):
+            self._begin_week(week)
+            for weekday in range(5):
+                number = week * 5 + weekday
+                if number not in self._world.holidays:
+                    self._play_day(START + timedelta(days=week * 7 + weekday))
+        self._evidence.flush(everything=True)
+        self._speak()
+        self._gate.close()
+        report = make_report(
+            self._records,
+            self._voices,
+            since=START,
+            until=START + timedelta(days=self._weeks * 7 - 1),
+            owners=len(self._users),
+            title=f"Simulated pilot: {self._world.name} (seed {self._seed})",
+        )
+        return Played(
+            world=self._world,
+            seed=self._seed,
+            expected=truth(self._world),
+            report=report,
+            raw=tuple(self._raw),
+        )
+
+    def _begin_week(self, week: int) -> None:
+        self._clock.move_to(_at(START + timedelta(days=week * 7), time(9)))
+        stage = STAGES[min(week, len(STAGES) - 1)]
+        self._gate.set_stage(stage, who="owner", why=f"the plan, week {week + 1}")
+        if week == 1:
+            for user in self._users:
+                if self._random.random() < self._world.opt_out:
+                    self._gate.choose(user.name, Choice.OUT, by=user.name)
+        for user in self._users:
+            self._gate.admit(user.account, owner=user.name, broker=user.broker)
+        if week == 0:
+            self._ask("baseline", self._world.before)
+        if week == self._weeks - 1 and week:
+            self._ask("follow-up", self._world.after)
+
+    def _ask(self, wave: str, latent: float) -> None:
+        draw = self._random
+        for user in self._users:
+            if draw.random() >= self._world.response:
+                if draw.random() < 0.5:
+                    self._voices.dismiss(wave, owner=user.name)
+                continue
+            place = self._gate.place_of(user.account)
+            scales = {
+                name: min(max(round(draw.gauss(latent, 0.8)), 1), 5)
+                for name in ("satisfaction", "speed", "trust")
+            }
+            words = {"next_broker": draw.choices(WISHES, (5, 4, 3, 2, 1))[0]} if draw.random() < 0.4 else {}
+            self._voices.answer(
+                wave,
+                Answers(scales=scales, words=words),
+                owner=user.name,
+                cohort=place[1] if place else "manual",
+                anonymous=draw.random() < 0.3,
+            )
+
+    def _speak(self) -> None:
+        """Write down what people say at the end: incidents of the last week, the soft answers."""
+        world, at = self._world, self._clock.now() - timedelta(days=3)
+        for severity, count in ((Severity.CRITICAL, world.critical), (Severity.MAJOR, world.major)):
+            for number in range(count):
+                made = self._voices.open_incident(
+                    severity, f"Simulated {severity} {number + 1}", who="ops", at=at
+                )
+                self._voices.close_incident(made.id, who="ops")
+        for question, value in (("team_comfortable", world.comfortable), ("maintenance", world.maintenance)):
+            if value is not None:
+                self._voices.record(question, value, author="team lead")
+
+    def _play_day(self, day: date) -> None:
+        draw, world = self._random, self._world
+        factor = exp(draw.gauss(0, world.day_sigma)) * (5.0 if draw.random() < world.bad_days else 1.0)
+        for user in self._users:
+            user.opens = {}
+            for _ in range(_poisson(draw, world.orders * self._minutes / FULL_DAY)):
+                minute = draw.randrange(self._minutes)
+                user.opens[minute] = user.opens.get(minute, 0) + 1
+        opening = _at(day, OPENS)
+        self._clock.move_to(opening)
+        self._evidence.on_timer(_TIMER)  # the night's minute, closed; the night itself is no market time
+        for minute in range(self._minutes):
+            self._play_minute(minute, factor)
+            self._clock.move_to(opening + timedelta(minutes=minute, seconds=59))
+            self._health = FleetHealth(feeds=tuple(self._feed(user, minute) for user in self._users))
+            self._evidence.on_timer(_TIMER)
+        self._health = FleetHealth()
+        self._clock.move_to(opening + timedelta(minutes=self._minutes))
+        self._evidence.on_timer(_TIMER)
+
+    def _play_minute(self, minute: int, factor: float) -> None:
+        broken = (1 / self._world.uptime - 1) / self._world.outage_minutes
+        for user in self._users:
+            if user.down:
+                user.down -= 1
+            elif self._random.random() < broken:
+                user.down = _geometric(self._random, self._world.outage_minutes)
+                user.breaks += self._is_on(user)
+            for _ in range(user.opens.get(minute, 0)):
+                self._place(user, factor)
+
+    def _is_on(self, user: _User) -> bool:
+        place = self._gate.place_of(user.account)
+        return place is not None and place[1] == "realtime"
+
+    def _place(self, user: _User, factor: float) -> None:
+        draw, world, on = self._random, self._world, self._is_on(user)
+        for _ in range(world.events_an_order):
+            self._evidence.on_update(Event(EventType.ORDER_UPDATE, _Named(user.account)))
+            if draw.random() < world.error_rate:
+                notice = Notice(kind="dead letter", text="simulated", account=user.account)
+                self._evidence.on_alert(Event(EventType.ALERT, notice))
+        if on:
+            wait = draw.choices(world.waits, [w.share for w in world.waits])[0]
+            seconds = draw.lognormvariate(log(wait.median), wait.sigma) * factor
+            self._raw.append(seconds)
+        else:
+            user.reads += 2
+            seconds = draw.lognormvariate(log(world.refresh.median), world.refresh.sigma)
+        self._evidence.paint(user.account, {PLACED: int(seconds * 1e9), **_stages(seconds)})
+        for _ in range(world.events_an_order - 2):
+            later = seconds * draw.uniform(0.15, 0.6) if on else draw.uniform(1, 30)
+            self._evidence.paint(user.account, {RECEIVED: int(later * 1e9), **_stages(later)})
+
+    def _feed(self, user: _User, minute: int) -> FeedHealth:
+        on = self._is_on(user)
+        freshness = Freshness.MANUAL if not on else Freshness.DEGRADED if user.down else Freshness.LIVE
+        user.reads += 12 if on and user.down else 0
+        return FeedHealth(
+            account=user.account,
+            broker=user.broker,
+            freshness=freshness,
+            since=self._clock.now(),
+            open_orders=user.opens.get(minute, 0),
+            counts={"reconnects": user.breaks, "reads": user.reads},
+        )
+
+
+_TIMER: Final = Event(EventType.TIMER)
+
+
+def _stages(seconds: float) -> dict[str, int]:
+    shares = (0.05, 0.05, 0.1, 0.35, 0.45)
+    return {name: int(seconds * share * 1e9) for name, share in zip(STAGE_NAMES, shares, strict=True)}
+
+
+def _poisson(draw: Random, mean: float) -> int:
+    limit, product, count = exp(-mean), draw.random(), 0
+    while product > limit:
+        product *= draw.random()
+        count += 1
+    return count
+
+
+def _geometric(draw: Random, mean: float) -> int:
+    """Return a whole number of minutes, at least 1, of this mean."""
+    if mean <= 1:
+        return 1
+    return 1 + int(log(1 - draw.random()) / log(1 - 1 / mean))
+
+
+# --- many of them -----------------------------------------------------------------------------------------
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What one world was told over several seeds."""
+
+    world: World
+    expected: Verdict
+    given: Mapping[Verdict, int]
+    wrong_seeds: tuple[int, ...]
+
+    @property
+    def right(self) -> int:
+        """How many times the right verdict was given."""
+        return self.given.get(self.expected, 0)
+
+
+def judge_world(world: World, seeds: Sequence[int], *, users: int, minutes: int, weeks: int = 7) -> Outcome:
+    """Play a world once with each seed and count the verdicts."""
+    verdicts = [
+        (seed, play(world, weeks=weeks, users=users, seed=seed, minutes=minutes).report.verdict)
+        for seed in seeds
+    ]
+    expected = truth(world)
+    return Outcome(
+        world=world,
+        expected=expected,
+        given=_counted(verdict for _, verdict in verdicts),
+        wrong_seeds=tuple(seed for seed, verdict in verdicts if verdict is not expected),
+    )
+
+
+def _counted(verdicts: Iterable[Verdict]) -> dict[Verdict, int]:
+    given: dict[Verdict, int] = {}
+    for verdict in verdicts:
+        given[verdict] = given.get(verdict, 0) + 1
+    return given
