@@ -44,7 +44,7 @@ OPENS: Final = time(9, 15)
 FULL_DAY: Final = 375
 """Minutes of a market day, 09:15 to 15:30."""
 
-BROKERS: Final = ("zerodha", "jainam")
+BROKERS: Final = ("first", "second")
 WISHES: Final = ("Upstox", "Angel One", "Dhan", "Fyers", "Groww")
 STAGE_NAMES: Final = ("received", "queued", "joined", "committed", "emitted")
 """Stages that every painted update is given a share of."""
