@@ -6,8 +6,23 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, delete, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    select,
+    union_all,
+    update,
+)
 
 from orderwire.core.lifecycle import OrderChange, OrderView, Submission, submission_view
 from orderwire.core.orders import AccountId, Position, Trade, session_date
@@ -144,34 +159,59 @@ _SINCE: BindParameter[int] = bindparam("since")
 _ORDERS, _LINES, _TRADES = schema.orders.c, schema.submissions.c, schema.trades.c
 _POSITIONS, _LOG = schema.positions.c, schema.outbox.c
 
-_OF_TODAY = select(_ORDERS.view).where(_ORDERS.account == _ACCOUNT, _ORDERS.last_day >= _TODAY)
-_FROM_BEFORE = select(_ORDERS.view).where(
-    _ORDERS.account == _ACCOUNT, _ORDERS.live == 1, _ORDERS.last_day < _TODAY
-)
-"""Two queries instead of one OR, so that each has its index."""
+_NOWHERE: ColumnElement[int] = literal_column("0", BigInteger)
+_NO_WORDS: ColumnElement[str] = literal_column("''", Text)
 
-_WITHOUT_AN_ORDER = select(_LINES.body, _LINES.trading_date).where(
-    _LINES.account == _ACCOUNT,
-    _LINES.order_id == "",
-    (_LINES.trading_date >= _TODAY) | _LINES.state.in_(("SENDING", "UNKNOWN")),
+
+def _part(
+    what: str,
+    body: ColumnElement[str],
+    *where: ColumnElement[bool],
+    at: ColumnElement[int] = _NOWHERE,
+    words: ColumnElement[str] = _NO_WORDS,
+) -> Select[str, int, str, str]:
+    """Select some of a page's rows in the form that all parts of it share."""
+    return select(
+        literal_column(f"'{what}'", Text).label("part"),
+        at.label("at"),
+        words.label("words"),
+        body.label("body"),
+    ).where(*where)
+
+
+_PAGE = union_all(
+    _part(
+        "ledger", schema.ledgers.c.epoch, schema.ledgers.c.account == _ACCOUNT, at=schema.ledgers.c.sequence
+    ),
+    _part("order", _ORDERS.view, _ORDERS.account == _ACCOUNT, _ORDERS.last_day >= _TODAY),
+    _part("order", _ORDERS.view, _ORDERS.account == _ACCOUNT, _ORDERS.live == 1, _ORDERS.last_day < _TODAY),
+    _part(
+        "line",
+        _LINES.body,
+        _LINES.account == _ACCOUNT,
+        _LINES.order_id == "",
+        (_LINES.trading_date >= _TODAY) | (_LINES.state == "SENDING") | (_LINES.state == "UNKNOWN"),
+        words=_LINES.trading_date,
+    ),
+    _part(
+        "trade",
+        _TRADES.trade,
+        _TRADES.account == _ACCOUNT,
+        _TRADES.trading_date >= _TODAY,
+        at=_TRADES.sequence,
+    ),
+    _part("position", _POSITIONS.position, _POSITIONS.account == _ACCOUNT, _POSITIONS.trading_date >= _TODAY),
 )
-_TRADED = (
-    select(_TRADES.trade)
-    .where(_TRADES.account == _ACCOUNT, _TRADES.trading_date >= _TODAY)
-    .order_by(_TRADES.sequence)
-)
-_HELD = (
-    select(_POSITIONS.position)
-    .where(_POSITIONS.account == _ACCOUNT, _POSITIONS.trading_date >= _TODAY)
-    .order_by(_POSITIONS.exchange, _POSITIONS.symbol, _POSITIONS.product)
-)
+"""Everything on an account's page, of one moment, in one statement: six took four times as long. Orders are two parts
+instead of one with OR, so that each has its index."""
+
 _LEDGER = select(schema.ledgers).where(schema.ledgers.c.account == _ACCOUNT)
 _CHANGES = (
     select(_LOG.change)
     .where(_LOG.account == _ACCOUNT, _LOG.epoch == bindparam("epoch"), _LOG.sequence > _SINCE)
     .order_by(_LOG.sequence)
 )
-"""Built once: to build the six of a page took longer than to run them."""
+"""Built once: to build them took longer than to run them."""
 
 
 def snapshot(database: Database, account: AccountId) -> Snapshot:
@@ -181,15 +221,19 @@ def snapshot(database: Database, account: AccountId) -> Snapshot:
     """
     asked = {"account": account, "today": session_date(database.clock.now()).isoformat()}
     with database.read() as connection:
-        ledger = connection.execute(_LEDGER, {"account": account}).first()
-        return Snapshot(
-            account=account,
-            epoch=ledger.epoch if ledger else "",
-            sequence=ledger.sequence if ledger else 0,
-            orders=_orders(connection, asked),
-            trades=[loads(text, Trade) for text in connection.execute(_TRADED, asked).scalars().all()],
-            positions=[loads(text, Position) for text in connection.execute(_HELD, asked).scalars()],
-        )
+        rows = connection.execute(_PAGE, asked).all()
+    parts: dict[str, list[Any]] = {"ledger": [], "order": [], "line": [], "trade": [], "position": []}
+    for row in rows:
+        parts[row.part].append(row)
+    epoch, sequence = next(((row.body, row.at) for row in parts["ledger"]), ("", 0))
+    return Snapshot(
+        account=account,
+        epoch=epoch,
+        sequence=sequence,
+        orders=_orders(parts["order"], parts["line"]),
+        trades=[loads(row.body, Trade) for row in sorted(parts["trade"], key=lambda row: row.at)],
+        positions=sorted((loads(row.body, Position) for row in parts["position"]), key=_place),
+    )
 
 
 def head(database: Database, account: AccountId) -> tuple[str, int]:
@@ -217,17 +261,14 @@ def changes_since(
         return [loads(text, OrderChange) for text in connection.execute(_CHANGES, asked).scalars()]
 
 
-def _orders(connection: Connection, asked: dict[str, str]) -> list[OrderView]:
-    rows = [
-        text
-        for query in (_OF_TODAY, _FROM_BEFORE)
-        for text in connection.execute(query, asked).scalars().all()
-    ]
-    lines = [
-        submission_view(loads(body, Submission), date.fromisoformat(day))
-        for body, day in connection.execute(_WITHOUT_AN_ORDER, asked)
-    ]
-    return sorted([*(loads(text, OrderView) for text in rows), *lines], key=_first_seen)
+def _orders(orders: Iterable[Any], lines: Iterable[Any]) -> list[OrderView]:
+    views = [loads(row.body, OrderView) for row in orders]
+    views += [submission_view(loads(row.body, Submission), date.fromisoformat(row.words)) for row in lines]
+    return sorted(views, key=_first_seen)
+
+
+def _place(position: Position) -> tuple[str, str, str]:
+    return (position.exchange, position.symbol, position.product)
 
 
 def _first_seen(view: OrderView) -> tuple[float, str]:
