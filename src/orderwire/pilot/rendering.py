@@ -72,7 +72,7 @@ ROWS: Final[tuple[tuple[str, Callable[[Cut], str]], ...]] = (
     ("Placed to painted, median", lambda c: _ms(c.latency_p50)),
     ("Placed to painted, p95", lambda c: _latency(c.latency)),
     ("Updates painted within 100 ms", lambda c: f"{c.fast:.1%} of {c.updates:,}" if c.updates else "no data"),
-    ("Stream live", lambda c: _share(c.uptime) if c.name.startswith("real-time") else "no stream"),
+    ("Stream live", lambda c: _share(c.uptime) if "real-time" in c.name else "no stream"),
     ("Book readable", lambda c: _share(c.readable)),
     ("Errors of events", lambda c: f"{_share(c.errors, 3)}" if c.events else "no data"),
     ("Disconnections per account and hour", lambda c: f"{c.disconnects_per_hour:.3f}"),

@@ -459,9 +459,8 @@ def _recommendation(report: Report) -> Iterable[str]:
         yield "Because of: " + _areas(worst) + "."
         yield "Checklist and alternatives: docs/evaluation/handover-rollback.md."
     else:
-        unknown = [f for f in weak if f.verdict is Verdict.NOT_ENOUGH_DATA]
         yield "Decide nothing yet: keep the stage and go on collecting."
-        yield "Missing: " + "; ".join(f.reason for f in unknown) + "."
+        yield "When what is missing above is there, make the report again."
 
 
 def _areas(findings: Iterable[Finding]) -> str:
