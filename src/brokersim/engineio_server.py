@@ -318,7 +318,12 @@ class SocketServer:
     # ---- websocket
 
     async def _open_websocket(self, request: web.Request, session: Session) -> web.WebSocketResponse:
-        socket = await _prepare(request)
+        try:
+            socket = await _prepare(request)
+        except ConnectionError:  # gone before the answer: there is nobody whose session it could be
+            session.close("transport close")
+            self._forget(session)
+            raise
         session.transport, session.tcp = "websocket", request.transport
         session.send([session.dialogue.open_packet([])])
         self._apply(session, session.dialogue.welcome())

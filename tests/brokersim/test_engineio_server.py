@@ -12,8 +12,9 @@ import pytest
 import socketio
 from aiohttp import ClientSession, web
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
+from brokersim import engineio_server
 from brokersim.engineio import Mode, Timers, decode_payload
 from brokersim.engineio_server import RefusedByHttp, RefusedByMiddleware, SocketServer
 
@@ -546,3 +547,18 @@ async def run_client(desk, command, cwd=None):
     lines += (await process.stdout.read()).decode().splitlines()
     await process.wait()
     return lines
+
+
+@story
+async def test_who_leaves_before_the_handshake_is_answered_leaves_no_session(monkeypatch):
+    async def gone(_request):
+        raise ConnectionResetError
+
+    async with serving() as desk:
+        monkeypatch.setattr(engineio_server, "_prepare", gone)
+
+        with pytest.raises((InvalidStatus, ConnectionClosed, InvalidMessage, EOFError)):
+            async with websocket(desk):
+                pass
+
+        assert desk.server.sessions == {}
