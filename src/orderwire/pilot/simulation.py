@@ -71,9 +71,9 @@ class World(Struct, frozen=True, kw_only=True):
     refresh: Wait = Wait(median=4.0, sigma=0.6)
     """Placed to painted, on refresh."""
     uptime: float = 0.9998
-    outage_minutes: float = 2.0
+    outage_minutes: float = 4.0
     """Mean."""
-    error_rate: float = 0.0001
+    error_rate: float = 0.00003
     orders: float = 30.0
     """Placed by a user on a whole day."""
     before: float = 2.8
@@ -112,11 +112,11 @@ WORLDS: Final[Mapping[str, World]] = MappingProxyType(
             World(name="latency just missed", waits=(Wait(median=0.30),)),
             World(name="latency just bearable", waits=(Wait(median=0.53),)),
             World(name="latency just unbearable", waits=(Wait(median=0.60),)),
-            World(name="uptime just met", uptime=0.9997, outage_minutes=3),
-            World(name="uptime just missed", uptime=0.9980),
+            World(name="uptime just met", uptime=0.9997),
+            World(name="uptime just missed", uptime=0.9975),
             World(name="uptime just bearable", uptime=0.9945, outage_minutes=10),
             World(name="uptime just unbearable", uptime=0.9850, outage_minutes=10),
-            World(name="errors just met", error_rate=0.0002, outage_minutes=4),
+            World(name="errors just met", error_rate=0.0002),
             World(name="errors just missed", error_rate=0.0016),
             World(name="errors just bearable", error_rate=0.0085),
             World(name="errors just unbearable", error_rate=0.0115),
