@@ -70,8 +70,12 @@ def test_what_the_broker_does_otherwise_is_told_and_the_exit_code_is_1(house):
     assert '"maxPayload"' in done.stdout
 
 
-def test_a_broker_whose_user_must_log_in_says_so(house):
-    done = doctor(house, "zerodha")
+def test_a_broker_whose_user_must_log_in_says_so(tmp_path):
+    house = House(tmp_path, reply_ms=5, push_ms=5)  # nobody ever logged in here
+    try:
+        done = doctor(house, "zerodha")
+    finally:
+        house.close()
 
     assert done.returncode == 1
     assert f"orderwire accounts login {ZERODHA}" in done.stdout

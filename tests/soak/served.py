@@ -126,8 +126,8 @@ class Traded(Watched):
 
     def __init__(self, settings: Settings, orders: Orders) -> None:
         clock = DayClock(time.monotonic)
-        self.market = Market([AccountId(name) for name in orders.accounts], clock=clock, seed=orders.seed)
-        adapter = type("Adapter", (MarketAdapter,), {"market": self.market})
+        self.floor = Market([AccountId(name) for name in orders.accounts], clock=clock, seed=orders.seed)
+        adapter = type("Adapter", (MarketAdapter,), {"market": self.floor})
         super().__init__(
             settings,
             orders,
@@ -138,7 +138,7 @@ class Traded(Watched):
         self._chance = random.Random(orders.seed + 1)
 
     def start(self) -> None:
-        self.engine.register(EventType.ORDER_UPDATE, self.market.taken)
+        self.engine.register(EventType.ORDER_UPDATE, self.floor.taken)
         super().start()
         threading.Thread(target=self._conduct, name="soak-conductor", daemon=True).start()
 
@@ -157,14 +157,14 @@ class Traded(Watched):
             account = AccountId(self._chance.choice(self.orders.accounts))
             self.desk.place(account, OrderRequest(symbol="INFY", exchange="NSE", side="BUY", quantity=10))
         before = self.tally.events
-        trading = self.market.trade(
+        trading = self.floor.trade(
             lambda: (self.tally.events - before) / self.orders.events,
             tick=lambda: self.engine.put(tick()),
             ticks=self.orders.ticks,
             ahead=min(AHEAD, self.orders.events // 4),
         )
         self.loop.submit(trading).result()
-        self.loop.submit(self.market.close()).result()
+        self.loop.submit(self.floor.close()).result()
         wrong = self._settle()
         stayed = self._send_home()
         self._turn_the_day()
@@ -172,16 +172,16 @@ class Traded(Watched):
         tidy()
         self.note(
             "night", day=day, held=held(), pages=pages(), wrong=wrong[:5], stayed=stayed, forgotten=sum(gone.values()),
-            said=self.market.said, cuts=self.market.cuts,
+            said=self.floor.said, cuts=self.floor.cuts,
             reconnects=sum(status.reconnects for status in self.fleet.statuses()),
         )  # fmt: skip
         self.orders.night.unlink()
 
     def _settle(self) -> list[str]:
         """Have every book read once more; return what is then not as the broker has it."""
-        for account in self.market.books:
+        for account in self.floor.books:
             self.fleet.refresh(account)
-        differing = self.market.truth()
+        differing = self.floor.truth()
 
         def agree() -> bool:
             nonlocal differing
@@ -209,9 +209,9 @@ class Traded(Watched):
 
     def _turn_the_day(self) -> None:
         """Begin the next day, and wait until nothing of the last one is held: what is left is the service's own."""
-        yesterday = list(self.market.truth())
-        self.loop.submit(_call(self.market.turn)).result()
-        for account in self.market.books:
+        yesterday = list(self.floor.truth())
+        self.loop.submit(_call(self.floor.turn)).result()
+        for account in self.floor.books:
             self.fleet.refresh(account)
         self.engine.put(tick())
         _until(lambda: not any(self._held(*key) for key in yesterday))
@@ -227,7 +227,7 @@ class Traded(Watched):
     def _announce(self) -> None:
         """Tell the clients that it is night, how far each account's log got, and where its orders ended on disk."""
         told = {}
-        for account in self.market.books:
+        for account in self.floor.books:
             held = outbox.snapshot(self.records.database, account)
             rows = {row.order_id: (row.status, row.filled_quantity) for row in held.orders if row.order_id}
             told[account] = {"epoch": held.epoch, "sequence": held.sequence, "orders": rows}
