@@ -263,8 +263,9 @@ class Floor:
         }
         return OrderId(str(self.sim.ask("POST", "/xts/orders", user=user, **body)["order_id"]))
 
-    def fill(self, account: str, order_id: OrderId, quantity: int) -> None:
-        self.sim.ask("POST", "/market/fill", uid=f"{self.broker(account)}:{order_id}", quantity=quantity)
+    def fill(self, account: str, order_id: OrderId, quantity: int, *, times: int = 1) -> None:
+        uid = f"{self.broker(account)}:{order_id}"
+        self.sim.ask("POST", "/market/fill", uid=uid, quantity=quantity, times=times)
 
     def truth(self) -> dict[tuple[str, str], dict[str, Any]]:
         """Return every order of these accounts as the brokers have it, by account and number."""

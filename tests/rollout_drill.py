@@ -94,7 +94,8 @@ class Toggled:
 
 
 def toggle(floor: Floor, pilot: Pilot, *, seconds: float, rate: float, every: float = 1.0) -> Toggled:
-    """Kill and resume once in `every` seconds while orders fill `rate` times a second."""
+    """Kill and resume once in `every` seconds while orders fill `rate` times a second, in bursts of a thirtieth."""
+    burst = max(round(rate / 30), 1)
     found, chance = Toggled(), Random(7)
     accounts = [account.profile.account for account in floor.accounts()]
     orders = {account: floor.place(account, quantity=50_000) for account in accounts}
@@ -114,22 +115,19 @@ def toggle(floor: Floor, pilot: Pilot, *, seconds: float, rate: float, every: fl
         due = time.monotonic()
         while not over.wait(max(due - time.monotonic(), 0)):
             account = chance.choice(accounts)
-            floor.fill(account, orders[account], 1)
-            found.updates += 1
-            due += 1 / rate
+            floor.fill(account, orders[account], 1, times=burst)
+            found.updates += burst
+            due += burst / rate
 
-    loaders = [threading.Thread(target=load_it) for _ in range(4)]
-    rate /= len(loaders)
+    loader = threading.Thread(target=load_it)
     began = time.monotonic()
-    for loader in loaders:
-        loader.start()
+    loader.start()
     try:
         while time.monotonic() - began < seconds:
             _stop_and_go(floor, pilot, streamed, found, every=every)
     finally:
         over.set()
-        for loader in loaders:
-            loader.join()
+        loader.join()
     found.seconds = time.monotonic() - began
     floor.until(floor.all_live)
     floor.until(lambda: not floor.differences(), seconds=20)

@@ -32,6 +32,10 @@ Body = Mapping[str, Any]
 _PAGE: Final = 10_000
 
 
+MOST_FILLS: Final = 1000
+"""Fills of one call to `POST /market/fill`."""
+
+
 class Control:
     """The handlers, on one world and its Kite host. Each takes the request's body and query as one mapping."""
 
@@ -269,9 +273,15 @@ class Control:
         return asdict(self._world.exchange.quote(key))
 
     def fill(self, body: Body) -> Any:
-        """Fill some of an order now: uid, quantity, price (optional)."""
+        """Fill some of an order now: uid, quantity, price (optional), times (optional): so many fills, each told."""
         price = Decimal(str(body["price"])) if body.get("price") is not None else None
-        return snapshot(self._world.exchange.fill(str(body["uid"]), int(body["quantity"]), price))
+        times = int(body.get("times", 1))
+        if not 1 <= times <= MOST_FILLS:
+            raise ValueError(f"times must be from 1 to {MOST_FILLS}")
+        fills = [
+            self._world.exchange.fill(str(body["uid"]), int(body["quantity"]), price) for _ in range(times)
+        ]
+        return snapshot(fills[-1])
 
     def cancel(self, body: Body) -> Any:
         """Cancel an order unasked, as the exchange does for self trades: uid."""

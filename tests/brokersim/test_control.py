@@ -160,3 +160,12 @@ def test_a_web_page_cannot_steer_the_market(kite):
 
     assert kite.run(post()) == 403
     assert not kite.world.exchange.closed
+
+
+def test_one_call_fills_many_times_and_each_is_told(kite):
+    uid = placed(kite)
+
+    kite.control("POST", "/market/fill", uid=uid, quantity=1, times=3)
+
+    trades = kite.control("GET", f"/orders/{uid}")["data"]["trades"]
+    assert [trade["quantity"] for trade in trades] == [1, 1, 1]
