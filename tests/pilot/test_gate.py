@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from openfeature.exception import GeneralError
 
+from house import eventually
 from orderwire.core.evidence import Tally
 from orderwire.core.orders import AccountId
 from orderwire.core.rollout import Choice, Decision, GuardAction, Reason
@@ -125,7 +126,7 @@ def test_what_the_provider_tells_is_looked_at(a_gate):
 
     provider.emit_provider_configuration_changed(_details())
 
-    assert gate.reload()
+    eventually(gate.reload, within=10)  # the library tells on a thread of its own
     assert reason(gate) is Reason.IN_STAGE
 
 
