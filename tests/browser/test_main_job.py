@@ -98,6 +98,8 @@ def test_an_order_moves_from_pending_to_filled_without_a_reload(house, page, use
 
 
 ON_THE_WAY = ("received", "queued", "joined", "committed", "emitted")
+CLOCKS_APART = 1.0
+"""Milliseconds: the queue is stamped by a clock that never steps, the bytes and the commit by the wall's."""
 
 
 def stamps_of(program, quantity, status):
@@ -136,7 +138,6 @@ def test_placed_to_painted_is_measured_for_each_broker(house, page, user, accoun
     told = f"{len(paths)} orders; simulator: reply 30 ms, push 20 ms"
     record_property("figure", f"{account}: placed → painted p50 {p50:.0f} ms, p95 {p95:.0f} ms ({told})")
     record_property("figure", f"{account} by stage, median ms: placed {by_stage(paths)}")
-    assert all(
-        [path[name] for name in ON_THE_WAY] == sorted(path[name] for name in ON_THE_WAY) for path in paths
-    )
+    steps = [path[after] - path[before] for path in paths for before, after in pairwise(ON_THE_WAY)]
+    assert min(steps) > -CLOCKS_APART, steps
     assert p95 <= GATE or not JUDGED, f"p95 {p95:.0f} ms is above the gate of {GATE} ms"
