@@ -173,4 +173,4 @@ lock: setup-dev ## Resolve the lock files anew
 	@$(COMPILE) --no-deps --group vnpy -o requirements/vnpy.lock
 
 clean: ## Remove everything that was set up or built
-	@rm -rf $(VENV) .venv-peers .venv-openalgo .venv-openalgo2 frontend/node_modules src/orderwire/web/static/build .mypy_cache .ruff_cache
+	@rm -rf $(VENV) .venv-* frontend/node_modules src/orderwire/web/static/build .mypy_cache .ruff_cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
 from math import ceil
@@ -187,10 +186,8 @@ def test_the_json_is_the_whole_report():
     assert msgspec.convert(given, Report, strict=False) == told
 
 
+@pytest.mark.needs("chromium")
 def test_the_pdf_is_printed(records, voices):
-    if shutil.which("chromium") is None:
-        pytest.skip("needs chromium")
-
     assert rendering.as_pdf(a_report(records, voices)).startswith(b"%PDF-")
 
 

@@ -23,7 +23,7 @@ class RolloutChange(Struct, frozen=True, kw_only=True):
     at: datetime
     who: str
     what: str
-    """A few words: `stage 25 %`, `stopped`, `resumed`, `jainam off`."""
+    """A few words: `stage 25 %`, `stopped`, `resumed`, a broker `off`."""
     why: str
     before: Rollout
     after: Rollout
