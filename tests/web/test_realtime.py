@@ -659,13 +659,14 @@ def test_a_page_is_told_what_is_being_checked_and_a_program_is_not(server):
         server.publish(order(number=2))
         told = browser.wait("order_checking", 2)
         program.wait("order_update")
+        (update,) = browser.wait("order_update")
 
     assert told == [
         {"account": "acc", "row": "r1", "orderid": page.order_id, "checking": checking}
         for checking in (True, False)
     ]
     assert program.of("order_checking") == []
-    assert browser.wait("order_update")[0]["sequence"] == 2
+    assert update["sequence"] == 2
 
 
 def test_a_page_that_comes_while_something_is_being_checked_sees_it(server):
