@@ -196,6 +196,8 @@ def _guard(_asked: argparse.Namespace) -> Iterator[Row]:
                 built.sim.ask("POST", "/sockets/disconnect", broker=broker, user="")
             built.until(lambda: pilot.gate.rollout.stage != 100 or built.all_live(), seconds=60)
         took = time.monotonic() - began
+        if pilot.gate.rollout.stage < 100:  # what was done is told right after it
+            built.until(lambda: any(alert.kind == "rollout guard" for alert in built.alerts))
         alerts = [alert for alert in built.alerts if alert.kind == "rollout guard"]
         history = pilot.records.history(most=1)
     acted = bool(history) and history[0].who == "guard" and history[0].after.stage == 50
