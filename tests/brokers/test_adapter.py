@@ -170,6 +170,14 @@ def test_a_value_of_another_type_is_a_mistake_with_or_without_a_publisher(method
     assert publisher is None or publisher.events == []
 
 
+def test_a_value_of_another_type_is_the_same_mistake_when_the_log_tells_of_each_update():
+    plain = adapter()
+    plain._explains = True
+
+    with pytest.raises(TypeError, match="takes a OrderUpdate"):
+        plain.on_order({"order_id": "1"})
+
+
 def test_a_rest_only_broker_works_unchanged():
     plain = adapter()
 

@@ -6,7 +6,7 @@ import pytest
 
 from house import ZERODHA, House, eventually
 from monitoring.mailbox import receiving
-from orderwire.monitoring.targets import SIGNATURE, sign
+from orderwire.core import webhooks
 from orderwire.service import open_records
 from orderwire.store.notifications import TargetKind
 
@@ -41,9 +41,11 @@ def test_a_rejection_is_told_in_the_brokers_words_signed_and_once(told, receiver
 
     said = [body for body in receiver.bodies if body["occasion"] == "rejected"]
     headers, raw = receiver.got[receiver.bodies.index(said[0])]
-    seconds, signature = (part.split("=", 1)[1] for part in headers[SIGNATURE].split(","))
     row = house.book("asha")[made["id"]]
-    assert signature == sign(secret, int(seconds), raw)
+    expected = webhooks.signature(
+        raw, secret=secret, message_id=headers[webhooks.ID], at=int(headers[webhooks.TIMESTAMP])
+    )
+    assert headers[webhooks.SIGNATURE] == expected
     assert row["status"] == "REJECTED"
     assert said[0]["text"].startswith(row["rejection_reason"])
     assert row["rejection_reason"]

@@ -6,7 +6,8 @@ import pytest
 
 from house import free_port
 from monitoring.receiver import Receiver
-from orderwire.monitoring.senders import DeliveryError, notify, post, signature
+from orderwire.core.webhooks import make_secret, signature
+from orderwire.monitoring.senders import DeliveryError, notify, post
 
 SECRET = "a-secret-of-the-receiver"
 
@@ -32,6 +33,28 @@ def test_a_receiver_can_tell_who_sent_it_and_when(receiver):
     assert headers["webhook-signature"] == f"v1,{expected}"
     assert headers["content-type"] == "application/json"
     assert body == b'{"a":1}'
+
+
+def test_the_signature_is_the_one_of_the_standard():
+    """The example of the specification (github.com/standard-webhooks, libraries' own test)."""
+    given = signature(
+        b'{"test": 2432232314}',
+        secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        message_id="msg_p5jXN8AQM9LWM0D4loKWxJek",
+        at=1614265330,
+    )
+
+    assert given == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_a_secret_we_make_stands_for_its_bytes_and_an_operators_own_for_its_text():
+    given = {"message_id": "m1", "at": 1}
+
+    def by(key):
+        return f"v1,{base64.b64encode(hmac.new(key, b'm1.1.{}', hashlib.sha256).digest()).decode()}"
+
+    assert signature(b"{}", secret=make_secret(b"\x00\xff"), **given) == by(b"\x00\xff")
+    assert signature(b"{}", secret="whsec_not base64", **given) == by(b"whsec_not base64")
 
 
 @pytest.mark.parametrize(

@@ -283,6 +283,7 @@ class BrokerAdapter(ABC):
 
     def on_order(self, update: OrderUpdate) -> None:
         """Publish an observation of an order; does nothing when no publisher is attached."""
+        _check(EventType.ORDER_UPDATE, update, OrderUpdate)
         if self._explains:
             _log.debug(
                 "order received",
@@ -314,10 +315,14 @@ class BrokerAdapter(ABC):
             self.on_positions_moved()
 
     def _publish(self, kind: EventType, value: object, expected: type) -> None:
-        if not isinstance(value, expected):
-            raise TypeError(f"{kind.name} takes a {expected.__name__}, not {type(value).__name__}")
+        _check(kind, value, expected)
         if self.tools.publisher is not None:
             self.tools.publisher.put(Event(kind, value))
+
+
+def _check(kind: EventType, value: object, expected: type) -> None:
+    if not isinstance(value, expected):
+        raise TypeError(f"{kind.name} takes a {expected.__name__}, not {type(value).__name__}")
 
 
 _LOOPBACK = re.compile(r"^[a-z]+://(127\.\d+\.\d+\.\d+|localhost|\[::1\])(:\d+)?(/|$)")

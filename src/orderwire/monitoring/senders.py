@@ -1,18 +1,12 @@
-"""Two ways to tell the operator: a signed HTTP POST for programs, Apprise's services for people.
-
-The POST follows Standard Webhooks (standardwebhooks.com): its headers name the message, the moment and an
-HMAC-SHA256 over both and the body, so a receiver can check who sent it, and drop what is old or came twice.
-"""
+"""Two ways to tell the operator: a signed HTTP POST for programs, Apprise's services for people."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 from collections.abc import Sequence
 
 import httpx2
 
+from orderwire.core import webhooks
 from orderwire.errors import ConfigurationError, OrderwireError
 from orderwire.monitoring.targets import UndeliveredError, tell_person
 
@@ -31,25 +25,13 @@ class DeliveryError(OrderwireError):
         self.permanent = permanent
 
 
-def signature(body: bytes, *, secret: str, message_id: str, at: int) -> str:
-    """Return the `webhook-signature` header's value; `at` is in seconds since the epoch."""
-    signed = f"{message_id}.{at}.".encode() + body
-    digest = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
-    return f"v1,{base64.b64encode(digest).decode()}"
-
-
 def post(url: str, body: bytes, *, secret: str, message_id: str, at: int, patience: float = PATIENCE) -> None:
     """Send a signed message, once; blocks up to `patience` seconds for each of connecting and answering.
 
     The same `message_id` for each try lets the receiver drop what it has already. Redirects are not followed.
     Raises DeliveryError.
     """
-    headers = {
-        "content-type": "application/json",
-        "webhook-id": message_id,
-        "webhook-timestamp": str(at),
-        "webhook-signature": signature(body, secret=secret, message_id=message_id, at=at),
-    }
+    headers = webhooks.headers(body, secret=secret, message_id=message_id, at=at)
     try:
         reply = httpx2.post(url, content=body, headers=headers, timeout=patience, trust_env=False)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import socket
 from collections.abc import Mapping
@@ -14,15 +12,10 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import httpx2
 import msgspec
 
+from orderwire.core import webhooks
 from orderwire.core.notifications import Notification
 from orderwire.errors import ConfigurationError, InvalidRequestError, OrderwireError
 from orderwire.store.notifications import Delivery, TargetKind
-
-SIGNATURE: Final = "X-Orderwire-Signature"
-"""`t=<seconds>,v1=<hex>`: HMAC-SHA256, with the target's secret, of `<seconds>.<body>`."""
-
-DELIVERY: Final = "X-Orderwire-Delivery"
-"""The same for every attempt at one notification, so that a program can leave out what it has."""
 
 PATIENCE: Final = httpx2.Timeout(5.0)
 
@@ -100,12 +93,7 @@ def tell_program(
     if not private and is_private(_host(address)):  # a name may lead elsewhere than when it was given
         raise UndeliveredError("The address leads to the service's own network.", gone=True)
     body = payload(delivery)
-    headers = {
-        "Content-Type": "application/json",
-        "User-Agent": "orderwire",
-        DELIVERY: str(delivery.id),
-        SIGNATURE: f"t={seconds},v1={sign(secret, seconds, body)}",
-    }
+    headers = webhooks.headers(body, secret=secret, message_id=str(delivery.id), at=seconds)
     try:
         with client.stream("POST", address, content=body, headers=headers) as reply:
             code = reply.status_code
@@ -113,11 +101,6 @@ def tell_program(
         raise UndeliveredError(f"{type(error).__name__}: {error}") from error
     if not 200 <= code < 300:
         raise UndeliveredError(f"It answered {code}.", gone=code == 410)
-
-
-def sign(secret: str, seconds: int, body: bytes) -> str:
-    """Return the signature of a webhook's body, as a program works it out to check it."""
-    return hmac.new(secret.encode(), f"{seconds}.".encode() + body, hashlib.sha256).hexdigest()
 
 
 def payload(delivery: Delivery) -> bytes:

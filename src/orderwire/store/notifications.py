@@ -17,6 +17,7 @@ from msgspec import Struct
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from orderwire.core.notifications import DEFAULTS, Loudness, Notification, Occasion
+from orderwire.core.webhooks import make_secret
 from orderwire.errors import InvalidRequestError, NotFoundError
 from orderwire.logs import conceal
 from orderwire.store import audit, schema
@@ -97,7 +98,7 @@ class Notifications:
         database: Database,
         keyring: Keyring,
         *,
-        token: Callable[[], str] = lambda: secrets.token_urlsafe(32),
+        token: Callable[[], str] = lambda: make_secret(secrets.token_bytes(32)),
     ) -> None:
         self._database = database
         self._keyring = keyring
