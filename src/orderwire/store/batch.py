@@ -47,7 +47,7 @@ from orderwire.core.orders import (
     session_date,
 )
 from orderwire.core.recovery import BookRead
-from orderwire.store import audit, inbox, outbox, schema, submissions
+from orderwire.store import audit, inbox, outbox, schema, shards, submissions
 from orderwire.store.encoding import dumps, from_ns, to_ns
 from orderwire.store.inbox import Verdict
 from orderwire.store.memory import MOST_SEEN, Held, Line, Memory, PositionKey, TradeKey, position_key
@@ -589,7 +589,6 @@ class Batch:
                 [_trade_row(trade, changes[draft].sequence) for trade, draft in self._trades.values()],
             ),
             (statements.positions, [_position_row(position) for position in self._positions.values()]),
-            (statements.outbox, [_outbox_row(change, day) for change in changes]),
             (statements.settle, [_settle_row(key, until, now) for key, until in self._settled.items()]),
             (insert(schema.dead_letters), self._letters),
         ):
@@ -597,6 +596,10 @@ class Batch:
                 connection.execute(statement, rows)
         for deed in self._deeds:
             audit.record(connection, at_ns=now, who="system", **deed)
+        if changes:  # last, because another process's batch of the same shards waits from here to the commit
+            places = shards.take_places(connection, [c.account for c in changes], statements=statements)
+            rows = [_outbox_row(change, day, place) for change, place in zip(changes, places, strict=True)]
+            connection.execute(statements.outbox, rows)
         return changes
 
     def _number(self, connection: Connection) -> list[OrderChange]:
@@ -842,13 +845,15 @@ def _position_row(position: Position) -> dict[str, Any]:
     }
 
 
-def _outbox_row(change: OrderChange, day: str) -> dict[str, Any]:
+def _outbox_row(change: OrderChange, day: str, place: shards.Place) -> dict[str, Any]:
     return {
         "account": change.account,
         "epoch": change.epoch,
         "sequence": change.sequence,
         "trading_date": day,
         "change": dumps(change),
+        "shard": place.shard,
+        "position": place.position,
     }
 
 

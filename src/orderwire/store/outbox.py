@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from orderwire.core.lifecycle import OrderChange, OrderView, Submission, submission_view
 from orderwire.core.orders import AccountId, Position, Trade, session_date
-from orderwire.store import schema
+from orderwire.store import schema, shards
 from orderwire.store.database import Database
 from orderwire.store.encoding import loads
 from orderwire.store.statements import Statements, build
@@ -133,6 +133,7 @@ def renew(connection: Connection, *, epoch: Callable[[], str] = new_epoch) -> in
         begun = {"epoch": epoch(), "sequence": 0, "floor": 0}
         connection.execute(update(table).where(table.c.account == account).values(**begun))
     connection.execute(delete(schema.outbox))
+    shards.renew(connection)
     return len(accounts)
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0006"
+REVISION = "0007"
 """The newest migration; `Database.migrate` skips Alembic when the database is at it."""
 
 metadata = MetaData(
@@ -250,8 +250,22 @@ outbox = Table(
     Column("sequence", BigInteger, nullable=False),
     _text("trading_date", index=True),
     _text("change"),
+    Column("shard", Integer, nullable=True),
+    Column("position", BigInteger, nullable=True),
     UniqueConstraint("account", "epoch", "sequence"),
+    Index("ix_outbox_shard_position", "shard", "position", unique=True),
 )
+"""`shard` and `position` say where a change stands among those of many accounts, in the order of their commits; none
+where a release without shards wrote it."""
+
+shards = Table(
+    "shards",
+    metadata,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, nullable=False),
+    _text("generation"),
+)
+"""How far each shard of the outbox got; a new `generation` begins where positions may be given a second time."""
 
 dead_letters = Table(
     "dead_letters",

@@ -26,6 +26,8 @@ class Statements:
     outbox: Insert
     open_ledger: Insert
     advance_ledger: Update
+    open_shard: Insert
+    advance_shard: Update
     settle: Update
 
 
@@ -48,6 +50,10 @@ def build(dialect: str) -> Statements:
         advance_ledger=update(ledgers)
         .where(ledgers.c.account == bindparam("of"))
         .values(sequence=bindparam("reached")),
+        open_shard=insert(schema.shards).on_conflict_do_nothing(),
+        advance_shard=update(schema.shards)
+        .where(schema.shards.c.shard == bindparam("of"))
+        .values(position=bindparam("reached")),
         settle=update(inbox)
         .where(
             inbox.c.account == bindparam("of"),
