@@ -48,6 +48,19 @@ def test_the_database_is_in_the_data_folder_unless_named(tmp_path):
     assert load(database_url="postgresql+psycopg:///x").database == "postgresql+psycopg:///x"
 
 
+def test_the_usual_names_of_the_database_and_of_redis_are_read_and_ours_win(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg:///theirs")
+    monkeypatch.setenv("REDIS_URL", "redis://theirs")
+
+    assert (load().database, load().redis_url) == ("postgresql+psycopg:///theirs", "redis://theirs")
+
+    monkeypatch.setenv("ORDERWIRE_DATABASE_URL", "postgresql+psycopg:///ours")
+    monkeypatch.setenv("ORDERWIRE_REDIS_URL", "redis://ours")
+
+    assert (load().database, load().redis_url) == ("postgresql+psycopg:///ours", "redis://ours")
+    assert load(redis_url="redis://given").redis_url == "redis://given"
+
+
 def test_the_reference_pages_are_current():
     generated = runpy.run_path(str(ROOT / "docs" / "generate.py"))["PAGES"]
 

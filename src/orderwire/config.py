@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from orderwire.errors import ConfigurationError
@@ -25,7 +25,14 @@ class Settings(BaseSettings):
     )
     database_url: str = Field(
         default="",
-        description="SQLAlchemy address of the database; empty: SQLite in the data folder.",
+        validation_alias=AliasChoices("ORDERWIRE_DATABASE_URL", "DATABASE_URL"),
+        description="SQLAlchemy address of the database (also DATABASE_URL); empty: SQLite in the data folder.",
+    )
+    redis_url: str = Field(
+        default="",
+        repr=False,
+        validation_alias=AliasChoices("ORDERWIRE_REDIS_URL", "REDIS_URL"),
+        description="Address of Redis (also REDIS_URL), the bus between several processes; empty: they look in the database.",
     )
     host: str = Field(default="127.0.0.1", description="Address the web server listens on.")
     port: int = Field(default=5080, ge=0, le=65535, description="Port the web server listens on.")
@@ -194,7 +201,9 @@ def variable(name: str) -> str:
     field = Settings.model_fields.get(name)
     if field is None:
         return name if name.isupper() else f"ORDERWIRE_{name.upper()}"
-    return str(field.validation_alias or f"ORDERWIRE_{name.upper()}")
+    alias = field.validation_alias
+    first = alias.choices[0] if isinstance(alias, AliasChoices) else alias
+    return str(first or f"ORDERWIRE_{name.upper()}")
 
 
 def _as_text(value: Any) -> str:
