@@ -21,7 +21,7 @@ from simulation.house import WorldDatabase, open_database
 from simulation.weather import FIELD
 from simulation.wording import KiteWriter
 
-SCHEDULES = int(os.environ.get("ORDERWIRE_SCHEDULES", "4000"))
+SCHEDULES = int(os.environ.get("ORDERWIRE_SCHEDULES", "20000"))
 """`make faults SCHEDULES=100000` runs more of the same."""
 
 PARTS = 4
