@@ -135,7 +135,7 @@ class Desk:
         """Let time pass, with the fleet's tick in each second."""
         for _ in range(int(count)):
             await asyncio.sleep(1)
-            self.feed.tick()
+            self.feed.look()
 
     def run(self, story, *, logged_in=True):
         async def play():

@@ -215,9 +215,18 @@ class Floor:
         deadline = self.clock.monotonic() + seconds
         with self.changed:
             while not (answer := wanted()):
-                assert self.clock.monotonic() < deadline, (self.freshness(), self.alerts[-3:])
+                assert self.clock.monotonic() < deadline, self.portrait()
                 self.changed.wait(0.2)
         return answer
+
+    def portrait(self) -> str:
+        """Return how every feed is doing, the last alerts, and what the simulator has switched on."""
+        feeds = [
+            f"{feed.account}: {feed.freshness}, heard {feed.heartbeat_age} s ago, running {feed.running}"
+            for feed in self.fleet.health().feeds
+        ]
+        switched = [self.sim.ask("GET", path) for path in ("/faults", "/proxies")]
+        return "\n".join(map(str, [*feeds, *self.alerts[-3:], *switched]))
 
     def freshness(self) -> dict[str, int]:
         counted: dict[str, int] = {}

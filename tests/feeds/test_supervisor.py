@@ -50,6 +50,19 @@ def test_a_live_feed_reads_every_four_seconds_while_orders_are_open_and_rarely_w
     assert len(idle) == 1 + 1
 
 
+def test_a_look_that_fails_is_counted_and_named_and_the_next_one_is_taken():
+    async def story(desk):
+        desk.feed.tick = lambda: 1 / 0
+        await desk.seconds(3)
+        del desk.feed.tick
+
+    desk = Desk()
+    desk.run(story)
+
+    assert desk.feed.counters.faults["ZeroDivisionError"] == 3
+    assert desk.alerts() == ["adapter fault: ZeroDivisionError"]
+
+
 def test_the_health_of_a_feed_says_how_long_its_stream_lived_and_has_been_down():
     async def story(desk):
         broker = desk.broker

@@ -370,7 +370,7 @@ class Fleet:
         while True:
             await asyncio.sleep(1)
             for feed in list(self._feeds.values()):
-                feed.tick()
+                feed.look()
 
     def _add(self, account: FeedAccount) -> None:
         self.loop.submit(self._begin(account)).result(_START_WAIT)

@@ -356,7 +356,7 @@ class FeedSupervisor:
             self.request_read(after=due - now)
 
     def tick(self) -> None:
-        """Recompute the freshness; called on every event here and once a second by the fleet."""
+        """Recompute the freshness; called on every event here and by `look`."""
         if self._ended:
             return
         self._enforce()
@@ -379,6 +379,13 @@ class FeedSupervisor:
         self._follow(facts)
         if told != (state, detail, facts.delivering):
             self._around.publish(Event(EventType.FEED_STATUS, self._status))
+
+    def look(self) -> None:
+        """Tick, once a second; what fails is this account's fault alone, for all share the loop that calls this."""
+        try:
+            self.tick()
+        except Exception as error:  # noqa: BLE001 - the airlock: every account's deadlines hang on that loop
+            self._fault("look", error)
 
     def _explain(self, state: Freshness) -> str:
         said, odd = self._details.get(state) or self._remark(state), self._odd_words()
