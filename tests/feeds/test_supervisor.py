@@ -239,7 +239,7 @@ def test_an_account_without_a_stream_polls_and_does_not_hammer():
         raise PermissionRefusedError("a free app has no stream")
 
     async def story(desk):
-        await asyncio.sleep(60)
+        await asyncio.sleep(3500)
         assert desk.feed.status.freshness is Freshness.DEGRADED
         assert "free app" in desk.feed.status.detail
 
@@ -247,7 +247,23 @@ def test_an_account_without_a_stream_polls_and_does_not_hammer():
     desk.broker.stream = forbidden
     desk.run(story)
 
-    assert len(desk.broker.connect_times) == 1
+    assert desk.broker.connect_times == [0, 60, 180, 420, 900, 1800, 2700]
+
+
+def test_a_refusal_of_the_stream_that_passes_costs_a_minute_not_the_day():
+    async def forbidden():
+        raise PermissionRefusedError("refused although the login is valid")
+
+    async def story(desk):
+        await asyncio.sleep(30)
+        assert desk.feed.status.freshness is Freshness.DEGRADED
+        desk.broker.stream = desk.broker.stay_connected
+        await asyncio.sleep(31)
+        assert desk.feed.status.freshness is Freshness.LIVE
+
+    desk = Desk()
+    desk.broker.stream = forbidden
+    desk.run(story)
 
 
 def test_an_adapter_that_raises_is_counted_and_reconnected():

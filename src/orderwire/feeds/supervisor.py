@@ -74,6 +74,11 @@ _LET_GO = 1.0
 """Seconds a cancelled piece of an adapter's work may take to end."""
 _UNREADABLE_STREAMS = 3
 """Streams in a row that ended because they could not be read; then the account polls until the next login."""
+_REFUSED_PAUSE, _REFUSED_PAUSE_CAP = 60.0, 900.0
+"""Seconds after which a stream that the broker would not give this login is asked for again; twice as long each time.
+
+A plan without a stream refuses it for good, but a broker's passing trouble looks the same (Kite's 403).
+"""
 _BLOCKED_MOST, _BLOCKED_MEMORY = 5.0, 600.0
 """Seconds for which an adapter may hold up everybody's feeds within so many seconds; then it is cut off."""
 _MOST_ODD = 1000
@@ -178,6 +183,10 @@ class _StreamState:
     not_before: float = 0.0
     unreadable: int = 0
     """Streams in a row that ended because they could not be read."""
+    refusals: int = 0
+    """Times in a row that this login was not given one."""
+    ask_again: float | None = None
+    """When it is asked for again after a refusal; None: not refused."""
     kept: bool = False
     """One could not be ended."""
 
@@ -320,7 +329,8 @@ class FeedSupervisor:
         if self._stream.session is not None and self._stream.session.secrets != session.secrets:
             self._end_stream()
         self._streams = self.adapter.has_stream
-        self._stream.unreadable = 0
+        self._stream.unreadable = self._stream.refusals = 0
+        self._stream.ask_again = None
         self._not_before = 0.0
         self._details.clear()
         self._mark_logged_in()
@@ -652,7 +662,22 @@ class FeedSupervisor:
     async def _until_may_listen(self) -> None:
         while not self._may_listen():
             self._changed.clear()
-            await self._changed.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._stream.ask_again):
+                    await self._changed.wait()
+            self._forget_refusal()
+
+    def _refused(self) -> None:
+        """Poll, and ask for the stream again later: a refusal may pass."""
+        pause = min(_REFUSED_PAUSE * 2**self._stream.refusals, _REFUSED_PAUSE_CAP)
+        self._stream.refusals += 1
+        self._stream.ask_again = _now() + pause
+        self._streams = False
+
+    def _forget_refusal(self) -> None:
+        if self._stream.ask_again is not None and self._stream.ask_again <= _now():
+            self._stream.ask_again = None
+            self._streams = self.adapter.has_stream
 
     def _may_listen(self) -> bool:
         return self._push and self._streams and not self._stream.kept and self._logged_in.is_set()
@@ -726,6 +751,7 @@ class FeedSupervisor:
         self._stream.delivering_since = _now() if delivers else None
         if delivers:
             self._stream.heard_from = self._around.clock.monotonic()
+            self._stream.refusals = 0
             self._details.pop(Freshness.DEGRADED, None)
         self._reconciled = False
         self.request_read()
@@ -781,7 +807,7 @@ class FeedSupervisor:
         except PermissionRefusedError as error:
             self._failed(what, error)
             if what == "stream":
-                self._streams = False
+                self._refused()
         except ProtocolViolationError as error:
             self._violated(what, error)
         except BrokerUnreachableError as error:

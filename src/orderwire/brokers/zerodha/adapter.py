@@ -344,8 +344,9 @@ class ZerodhaAdapter(BrokerAdapter):
         if status in {401, 403}:
             await self._call("GET", "/orders", purpose="token_check")
             raise PermissionRefusedError(
-                "Zerodha refuses the live stream although the login is valid: the app is on the free Personal "
-                "plan. The paid Connect plan has the stream; until then the order book is read every few seconds."
+                "Zerodha refuses the live stream although the login is valid: an app on the free Personal plan has "
+                "none, the paid Connect plan does. The order book is read every few seconds; the stream is asked for "
+                "again from time to time."
             )
         wait = retry_after_seconds(retry_after, now=self.tools.clock.now())
         if status == 429:
