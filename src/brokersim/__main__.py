@@ -8,23 +8,30 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from brokersim import playing
 from brokersim.running import LOOPBACK, Options, PortTakenError, Running, running
 from brokersim.state import StateError
 from brokersim.world import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exit code 1 if a port is taken or the state unusable, 2 for wrong arguments."""
-    options = _options(_parser().parse_args(arguments))
+    """Run the command line.
+
+    Exit code 1 if a port is taken, the state unusable or a line no day of orders; 2 for wrong arguments.
+    """
+    given = _parser().parse_args(arguments)
+    if given.command == "play":
+        _play(given.seed)
+        return
     try:
-        asyncio.run(_serve(options))
+        asyncio.run(_serve(_options(given)))
     except (PortTakenError, StateError) as error:
         sys.exit(f"brokersim: {error}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="brokersim", description="Simulated Zerodha and Jainam brokers.")
-    commands = parser.add_subparsers(required=True, metavar="command")
+    commands = parser.add_subparsers(required=True, dest="command", metavar="command")
     serve = commands.add_parser("serve", help="serve both brokers until interrupted")
     serve.add_argument("--kite-port", type=_port, default=8101, help="Kite REST and WebSocket (0: any)")
     serve.add_argument("--xts-port", type=_port, default=8102, help="XTS REST and Socket.IO (0: any)")
@@ -36,7 +43,21 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--kite-postback-url", default="", help="where app demokite's postbacks go")
     serve.add_argument("--kite-redirect-url", default="", help="where app demokite's login returns to")
     serve.add_argument("--state", type=Path, metavar="FILE", help="keep the books over restarts in this file")
+    played = commands.add_parser("play", help="play days of orders, one a line, in compressed time")
+    played.add_argument("--seed", type=int, default=1, help="chance of the market")
     return parser
+
+
+def _play(seed: int) -> None:
+    try:
+        for line in playing.play(sys.stdin, seed=seed):
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+    except playing.LineError as error:
+        sys.exit(f"brokersim: {error}")
+    except BrokenPipeError:
+        sys.stderr.close()  # who asked has gone
+        sys.exit(1)
 
 
 def _port(text: str) -> int:
