@@ -107,10 +107,11 @@ def worlds() -> None:
             "p95": f"{simulation.true_p95(world) * 1000:.0f} ms",
             "uptime": f"{world.uptime:.2%}",
             "errors": f"{simulation.true_error_rate(world):.3%}",
+            "satisfaction": f"{simulation.true_gain(world):+.1%}",
         }
         for world in simulation.WORLDS.values()
     ]
-    print_table(("world", "right", "p95", "uptime", "errors"), rows)
+    print_table(("world", "right", "p95", "uptime", "errors", "satisfaction"), rows)
 
 
 @pilot_app.command("verdicts")

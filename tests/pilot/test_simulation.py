@@ -54,8 +54,8 @@ def test_the_truth_of_one_lognormal_is_its_quantile():
 
 
 def test_the_truth_of_an_answer_is_the_mean_of_a_rounded_normal():
-    assert true_satisfaction(3.0) == pytest.approx(3.0)
-    assert true_satisfaction(-9) == pytest.approx(1.0)
+    assert true_satisfaction(3.0, sigma=0.8) == pytest.approx(3.0)
+    assert true_satisfaction(-9, sigma=0.8) == pytest.approx(1.0)
 
 
 def test_every_verdict_is_right_somewhere():
