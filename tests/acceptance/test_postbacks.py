@@ -2,6 +2,7 @@
 
 import time
 
+import httpx2
 import pytest
 
 from forgery import bombard, forged, genuine
@@ -68,3 +69,44 @@ def test_nothing_that_is_forged_changes_anything_and_the_broker_is_asked_within_
     assert codes[400] > COUNT / 2
     assert board["struck"] <= seconds * (1 / HINT_SPACING + ROUTINE_READS_A_SECOND) + 3
     assert "Traceback" not in house.log()
+
+
+def told_by_both(house, order_id, count):
+    """Whether that many changes of an order went out on the WebSocket and as postbacks that were answered 200."""
+    said = house.sims.ask("GET", f"/ledger/messages?broker=kite&order_id={order_id}")
+    sent = [message for message in said if message["fate"] == "SENT"]
+    pushes = [message["what"] for message in sent if message["channel"] == "ws" and message["what"] != "OPEN"]
+    hooks = [message["what"] for message in sent if message["channel"] == "postback"]
+    return len(pushes) == len(hooks) == count and pushes == hooks
+
+
+def log_since(house, cursor=None):
+    """What a program reads that asks for the log of changes, and the cursor after it."""
+    reply = httpx2.get(
+        f"{house.url}/api/v1/orders/changes",
+        params={"since": cursor} if cursor else {},
+        headers={"X-API-KEY": house.keys["asha"]},
+        trust_env=False,
+        timeout=20,
+    )
+    assert reply.is_success, reply.text
+    return reply.json()
+
+
+def test_a_change_that_comes_over_both_channels_is_one_change(house):
+    price = house.sims.ask("GET", "/market")["NSE:INFY"]["last"]
+    terms = {"order_type": "LIMIT", "price": str(round(float(price) - 40)), "quantity": 10}
+    before = log_since(house)["cursor"]
+
+    order_id = house.place(ZERODHA, **terms)["order_id"]
+    eventually(lambda: state(house, order_id) == "OPEN", what="a live order")
+    for count, quantity in enumerate((3, 7), 1):
+        house.sims.ask("POST", "/market/fill", {"uid": f"kite:{order_id}", "quantity": quantity})
+        eventually(lambda told=count: told_by_both(house, order_id, told), what="both channels")
+    after = house.place(ZERODHA, order_type="MARKET", quantity=1)["order_id"]
+    eventually(lambda: state(house, after) == "FILLED", what="an order after them")
+    eventually(lambda: state(house, order_id) == "FILLED", what="the last fill")
+
+    told = [change for change in log_since(house, before)["changes"] if change["kind"] == "order"]
+    mine = [order["filled_quantity"] for order in told if order["orderid"] == order_id]
+    assert [filled for filled in mine if filled] == [3, 10]
