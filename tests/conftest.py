@@ -65,7 +65,8 @@ def find_python312() -> Path | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what no Python of this machine can run: it is not skipped, it is not there."""
+    """Begin with the long files; leave out what no Python of this machine can run: it is not skipped, it is not there."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     needs = [item for item in items if any("openalgo2" in mark.args for mark in item.iter_markers("needs"))]
     if needs and find_openalgo2() is None and find_python312() is None:
         config.hook.pytest_deselected(items=needs)

@@ -35,6 +35,7 @@ SECRET = "the-drill's-secret"
 PATIENCE = 90.0
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.needs("prometheus", "alertmanager", "promtool", "amtool"),
     pytest.mark.timeout(900),
 ]

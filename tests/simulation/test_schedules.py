@@ -25,6 +25,7 @@ SCHEDULES = int(os.environ.get("ORDERWIRE_SCHEDULES", "20000"))
 """`make faults SCHEDULES=100000` runs more of the same."""
 
 PARTS = 4
+pytestmark = pytest.mark.long
 TESTS = Path(__file__).resolve().parent.parent
 
 
