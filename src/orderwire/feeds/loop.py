@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+def spawn(name: str, function: Callable[[], None]) -> threading.Thread:
+    """Run a loop that waits by itself in a thread of its own; a greenlet where gevent has patched threads."""
+    thread = threading.Thread(target=function, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 class FeedLoop:

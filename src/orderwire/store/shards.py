@@ -97,9 +97,8 @@ def _open(
     connection: Connection, wanted: list[int], statements: Statements, generation: Callable[[], str]
 ) -> dict[int, int]:
     found = _locked(connection, wanted)
-    missing = [shard for shard in wanted if shard not in found]
-    if missing:
-        rows = [{"shard": shard, "position": 0, "generation": generation()} for shard in missing]
+    if len(found) < len(wanted):  # the first change of all makes every shard, so that followers know them
+        rows = [{"shard": shard, "position": 0, "generation": generation()} for shard in range(SHARDS)]
         connection.execute(statements.open_shard, rows)
         found = _locked(connection, wanted)
     return found

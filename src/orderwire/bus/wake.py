@@ -1,0 +1,105 @@
+"""The bus as the roles know it: woken by commits and commands here, waking those who follow elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from orderwire.bus.follower import Follower
+from orderwire.bus.link import open_redis
+from orderwire.bus.relay import Relay
+from orderwire.bus.streams import Streams
+from orderwire.bus.switchboard import Switchboard
+from orderwire.bus.wire import Wire
+from orderwire.clock import Clock
+from orderwire.core.lifecycle import OrderChange
+from orderwire.core.orders import AccountId
+from orderwire.store.database import Database
+from orderwire.store.wake import WakeListener
+
+_COMMANDED: Final = "commanded"
+
+
+class Spawn(Protocol):
+    """Starts a thread (a greenlet where the process has those) that ends when its function does."""
+
+    def __call__(self, name: str, function: Callable[[], None]) -> Any:
+        """Start it."""
+        ...
+
+
+class RedisWake:
+    """A `Wake` over Redis. Any thread; its loops start when they are first needed, so make it before a fork or after.
+
+    What it does not deliver is found by whoever looks into the database; nothing here raises or waits for Redis.
+    """
+
+    def __init__(self, url: str, database: Database, *, clock: Clock, spawn: Spawn) -> None:
+        """Raises ConfigurationError when `url` cannot be used; whether Redis is there does not matter yet."""
+        redis = open_redis(url)
+        self._database = database
+        self._clock = clock
+        self._spawn = spawn
+        self._guard = threading.Lock()  # guards the making of the relay and the followers
+        self._streams = Streams(redis)
+        self.wire = Wire(redis, clock=clock)
+        self.relay: Relay | None = None
+        self.followers: tuple[Follower, ...] = ()
+        self._listening = False
+        self._closed = False
+
+    def changed(self, changes: Sequence[OrderChange]) -> None:
+        """Say that these changes were committed: they are read from the outbox and published."""
+        if changes:
+            self._started_relay().wake({change.account for change in changes})
+
+    def commanded(self, accounts: Collection[AccountId]) -> None:
+        """Say that a command waits for the owners of these accounts, or was answered."""
+        if accounts:
+            self.wire.tell(_COMMANDED, accounts=sorted(accounts))
+
+    def subscribe(self, listener: WakeListener) -> None:
+        """Tell `listener` of changes from now on, each once and in order, and of commands."""
+
+        def commanded(facts: Mapping[str, Any]) -> None:
+            listener.wake(
+                [AccountId(account) for account in facts.get("accounts", ()) if isinstance(account, str)]
+            )
+
+        self.wire.on(_COMMANDED, commanded)
+        follower = Follower(self._database, self._streams, listener, clock=self._clock)
+        with self._guard:
+            self.followers = (*self.followers, follower)
+        self._spawn("bus-follower", follower.run)
+        self._listen()
+
+    def switchboard(self) -> Switchboard:
+        """Return Socket.IO's queue on our wire; the Socket.IO server then does the listening."""
+        with self._guard:
+            self._listening = True
+        return Switchboard(self.wire)
+
+    def close(self) -> None:
+        """End the loops; what was committed and not yet published is published by whoever is left."""
+        with self._guard:
+            self._closed = True
+        self.wire.stop()
+        for loop in (self.relay, *self.followers):
+            if loop is not None:
+                loop.stop()
+
+    def _listen(self) -> None:
+        with self._guard:
+            if self._listening or self._closed:
+                return
+            self._listening = True
+        self._spawn("bus-wire", self.wire.run)
+
+    def _started_relay(self) -> Relay:
+        with self._guard:
+            if self.relay is not None:
+                return self.relay
+            self.relay = Relay(self._database, self._streams, clock=self._clock)
+        self._spawn("bus-relay", self.relay.run)
+        return self.relay
