@@ -99,6 +99,7 @@ NEEDS: dict[str, tuple[Callable[[], Path | None], str]] = {
     ),
     "amtool": (find_program("amtool"), "amtool (Debian: apt-get install prometheus-alertmanager)"),
     "prometheus": (find_program("prometheus"), "Prometheus (Debian: apt-get install prometheus)"),
+    "pgbouncer": (find_program("pgbouncer"), "PgBouncer (Debian: apt-get install pgbouncer)"),
     "systemd-analyze": (find_program("systemd-analyze"), "systemd-analyze (Debian: apt-get install systemd)"),
     "promtool": (find_program("promtool"), "promtool (Debian: apt-get install prometheus)"),
     "vnpy": (find_vnpy, "the environment of vn.py (make vnpy)"),

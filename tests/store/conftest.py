@@ -90,6 +90,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     yield f"sqlite:///{path}"
 
 
+@pytest.fixture
+def shared(postgres: PostgresServer) -> Iterator[str]:
+    """The address of a migrated database that several processes may use."""
+    yield postgres.url
+    postgres.empty()
+
+
 @pytest.fixture(scope="session")
 def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A migrated, empty database."""

@@ -143,6 +143,12 @@ class Accounts:
             _must_find(connection, account_id)
             connection.execute(delete(schema.sealed).where(schema.sealed.c.account == account_id))
             connection.execute(delete(schema.accounts).where(schema.accounts.c.id == account_id))
+            for table in (
+                schema.leases,
+                schema.feed_states,
+                schema.commands,
+            ):  # its owner writes nothing more
+                connection.execute(delete(table).where(table.c.account == account_id))
             now = self._database.clock.time_ns()
             audit.record(connection, at_ns=now, who=by, what="account removed", account=account_id)
 

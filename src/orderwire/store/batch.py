@@ -6,7 +6,7 @@ A batch changes nothing but itself until `absorb`: a commit that fails leaves th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -47,9 +47,11 @@ from orderwire.core.orders import (
     session_date,
 )
 from orderwire.core.recovery import BookRead
+from orderwire.errors import StoreError
 from orderwire.store import audit, inbox, outbox, schema, shards, submissions
 from orderwire.store.encoding import dumps, from_ns, to_ns
 from orderwire.store.inbox import Verdict
+from orderwire.store.leases import NotOwnerError, Tenure
 from orderwire.store.memory import MOST_SEEN, Held, Line, Memory, PositionKey, TradeKey, position_key
 from orderwire.store.statements import Statements
 
@@ -94,6 +96,16 @@ class Surroundings:
     statements: Statements
     broker_now: Callable[[AccountId], datetime | None]
     epoch: Callable[[], str]
+    tenure: Tenure | None = None
+    """What says whose accounts are; None where one process owns everything."""
+
+
+class OvertakenError(StoreError):
+    """Some accounts of a batch belong to another worker now; nothing of the batch was written."""
+
+    def __init__(self, accounts: Collection[AccountId]) -> None:
+        self.accounts = accounts
+        super().__init__()
 
 
 class Batch:
@@ -119,6 +131,8 @@ class Batch:
         self._letters: list[dict[str, Any]] = []
         self._deeds: list[dict[str, str]] = []
         self._drafts: list[OrderChange] = []
+        self._tokens: dict[AccountId, int] = {}
+        """Under which token each account's state was read."""
 
     @property
     def empty(self) -> bool:
@@ -135,8 +149,12 @@ class Batch:
         )
 
     def take(self, given: Input) -> None:
-        """Take one thing in. What it raises, it raises before anything of it is staged."""
+        """Take one thing in. What it raises, it raises before anything of it is staged.
+
+        Raises NotOwnerError when the account is another worker's.
+        """
         value = given.value
+        self._show_token(given.account)
         if given.buried:
             self._bury(given, given.buried)
         elif isinstance(value, OrderUpdate):
@@ -152,6 +170,16 @@ class Batch:
         else:
             self._take_position(value, given)
         self.inputs.append(given)
+
+    def _show_token(self, account: AccountId) -> None:
+        tenure = self._around.tenure
+        if tenure is None or account in self._tokens:
+            return
+        token = tenure.token(account)
+        if token is None:
+            raise NotOwnerError
+        self._around.memory.serve(account, token)
+        self._tokens[account] = token
 
     def _bury(self, given: Input, reason: str) -> None:
         """Keep something that cannot be taken in as a dead letter, and say so."""
@@ -573,7 +601,14 @@ class Batch:
     # --- writing --------------------------------------------------------------------------------------
 
     def write(self, connection: Connection) -> list[OrderChange]:
-        """Write everything inside the caller's transaction and return the numbered changes; may be called again."""
+        """Write everything inside the caller's transaction and return the numbered changes; may be called again.
+
+        Raises OvertakenError when an account was taken over since it was read: then its state is another's to tell.
+        """
+        if self._around.tenure is not None:
+            stale = self._around.tenure.stale(connection, self._tokens)
+            if stale:
+                raise OvertakenError(stale)
         statements, now = self._around.statements, self._around.clock.time_ns()
         changes = self._number(connection)
         day = self._around.memory.today().isoformat()

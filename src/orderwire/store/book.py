@@ -22,8 +22,9 @@ from orderwire.core.lifecycle import OrderChange, OrderView, Submission, Submiss
 from orderwire.core.orders import AccountId, OrderId, OrderUpdate
 from orderwire.engine import EventEngine
 from orderwire.errors import StoreBusyError, StoreError
-from orderwire.store.batch import Batch, Input, Observed, Surroundings
+from orderwire.store.batch import Batch, Input, Observed, OvertakenError, Surroundings
 from orderwire.store.database import Database
+from orderwire.store.leases import NotOwnerError, Tenure
 from orderwire.store.memory import Memory
 from orderwire.store.outbox import new_epoch
 from orderwire.store.statements import build
@@ -35,6 +36,12 @@ FIRST_PAUSE = 0.25
 """Seconds before a commit that found the database busy is tried again; doubled up to `LONGEST_PAUSE`."""
 
 LONGEST_PAUSE = 2.0
+
+TAKEN = "eAccountTaken"
+"""An account came to this process; its data is the account's id."""
+
+_LEFT = "eAccountLeft"
+"""Somebody waits until everything that was told before is committed; its data is their future."""
 
 _BAD = (StoreError, ValueError, TypeError, ArithmeticError)
 """What one bad value can cause, in our code, the driver or the database."""
@@ -65,8 +72,12 @@ class OrderBook:
         clock: Clock,
         broker_now: Callable[[AccountId], datetime | None] = _no_broker_time,
         epoch: Callable[[], str] = new_epoch,
+        tenure: Tenure | None = None,
     ) -> None:
-        """`broker_now`: the broker's own clock by its last HTTP `Date`, for refusing times that cannot be."""
+        """`broker_now`: the broker's own clock by its last HTTP `Date`, for refusing times that cannot be.
+
+        `tenure` says whose accounts are, where several processes share the database: what is another's is refused.
+        """
         self._database = database
         self._clock = clock
         self._memory = Memory(database)
@@ -76,6 +87,7 @@ class OrderBook:
             statements=build(database.dialect),
             broker_now=broker_now,
             epoch=epoch,
+            tenure=tenure,
         )
         self._batch = Batch(self._around)
         self._waiting: list[Input] = []
@@ -84,6 +96,9 @@ class OrderBook:
         self._pause = 0.0
         self._not_before = 0.0
         self._blocked_since: float | None = None
+        self._leaving: list[Future[None]] = []
+        self.stale_writes = 0
+        """Observations and submissions refused because their account is another worker's."""
         self._day = self._memory.today()
         self.on_verify: Callable[[AccountId, OrderId, str], None] = _nobody_verifies
         """Told that an order should be read from the broker, and why; in the dispatcher's thread, may not block."""
@@ -96,7 +111,11 @@ class OrderBook:
         What was on its way to a broker when the last process ended becomes UNKNOWN here, until the book tells.
         """
         self._engine = engine
-        self.recover()
+        if self._around.tenure is None:
+            self.recover()
+        else:
+            engine.register(TAKEN, self.on_taken)
+            engine.register(_LEFT, self.on_left)
         for kind in (
             EventType.ORDER_UPDATE,
             EventType.TRADE_UPDATE,
@@ -110,11 +129,30 @@ class OrderBook:
 
     def recover(self) -> None:
         """Mark as UNKNOWN every submission of which nobody knows whether it was sent."""
-        for submission in open_submissions(self._database):
+        self._doubt(open_submissions(self._database))
+        self.commit()
+
+    def on_taken(self, event: Event) -> None:
+        """The account is ours from here on: do for it what `recover` does at a start."""
+        self._doubt(open_submissions(self._database, event.data))
+
+    def on_left(self, event: Event) -> None:
+        """Somebody waits until all that came before this is committed."""
+        self._leaving.append(event.data)
+
+    def _doubt(self, undecided: Iterable[Submission]) -> None:
+        for submission in undecided:
             if submission.state is SubmissionState.SENDING:
                 reason = "The service stopped while the order was on its way; the broker's book will tell."
                 self._take(Input(value=_in_doubt(submission, reason, self._clock.now())))
-        self.commit()
+
+    def settled(self) -> Future[None]:
+        """Return a future that is done once everything put into the engine before now is committed. Any thread."""
+        if self._engine is None:
+            raise RuntimeError("attach the book to an engine first")
+        future: Future[None] = Future()
+        self._engine.put(Event(_LEFT, future))
+        return future
 
     # --- asking: any thread ---------------------------------------------------------------------------
 
@@ -209,9 +247,17 @@ class OrderBook:
             self._batch.take(given)
         except StoreBusyError:
             self._waiting.append(given)
+        except NotOwnerError as error:
+            self._refuse(given, error)
         except _BAD as error:
             self._fail(given, error)
         self._ask()
+
+    def _refuse(self, given: Input, error: NotOwnerError) -> None:
+        """The account is another's: its owner reads the broker's book, so nothing is lost with this."""
+        self.stale_writes += 1
+        if given.future is not None:
+            _raise_in(given.future, error)
 
     def _fail(self, given: Input, error: Exception) -> None:
         """One thing cannot be taken in: whoever waits for it hears why, otherwise it is a dead letter."""
@@ -240,6 +286,10 @@ class OrderBook:
         self._take_again()
         events = self._write_all()
         self._turn_the_day()
+        if self._leaving and self._batch.empty and not self._waiting:
+            leaving, self._leaving = self._leaving, []
+            for future in leaving:
+                future.set_result(None)
         return events or None
 
     def _take_again(self) -> None:
@@ -256,9 +306,16 @@ class OrderBook:
             changes = self._database.write(batch.write)
         except StoreBusyError as error:
             return self._hold(batch, error)
+        except OvertakenError:
+            return self._write_ours(batch)
         except _BAD as error:
             return self._salvage(batch, error)
         return self._done(batch, changes)
+
+    def _write_ours(self, batch: Batch) -> list[Event]:
+        """Some accounts were taken over: write what is still ours, read anew where it came back to us meanwhile."""
+        self._batch = self._staged(batch.inputs)
+        return self._write_all()
 
     def _done(self, batch: Batch, changes: list[OrderChange]) -> list[Event]:
         batch.absorb()
@@ -292,7 +349,10 @@ class OrderBook:
         """Stage again what was staged before, from what is committed now."""
         batch = Batch(self._around)
         for given in inputs:
-            batch.take(given)
+            try:
+                batch.take(given)
+            except NotOwnerError as error:
+                self._refuse(given, error)
         batch.verifies.clear()  # they were asked for already
         return batch
 
@@ -332,6 +392,9 @@ class OrderBook:
                 later = self._staged(rest)
                 later.notices = []
                 return [*events, *self._hold(later, busy)]
+            except OvertakenError:
+                parts.insert(0, staged.inputs)  # taken in again, without what is another's now
+                continue
             except _BAD as bad:
                 error = bad
             else:

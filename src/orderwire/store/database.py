@@ -12,11 +12,11 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Any, Generic, TypeVar, cast
 
 from sqlalchemy import URL, Connection, Engine, NestedTransaction, create_engine, event, inspect, make_url
@@ -37,6 +37,9 @@ CHECKPOINT_PAGES = 4000
 
 _READERS = 16
 """Read connections kept open; three times as many more are opened when all are busy."""
+
+_POOLED: Mapping[str, Any] = MappingProxyType({"prepare_threshold": None})
+"""A pooler may give every transaction another session: nothing is prepared, and nothing set for longer than one."""
 
 _PASSING = frozenset(
     {
@@ -364,8 +367,9 @@ def _own(path: Path | None) -> IO[str] | None:
 
 def _writing_engine(url: URL, busy_wait: float) -> Engine:
     if url.get_backend_name() == "postgresql":
-        options = f"-c lock_timeout={int(busy_wait * 1000)}"
-        return create_engine(url, poolclass=NullPool, connect_args={"options": options})
+        writing = create_engine(url, poolclass=NullPool, connect_args=dict(_POOLED))
+        _on_begin(writing, f"SET LOCAL lock_timeout = {int(busy_wait * 1000)}")
+        return writing
     engine = create_engine(
         url, poolclass=NullPool, connect_args={"timeout": busy_wait, "check_same_thread": False}
     )
@@ -391,7 +395,8 @@ def _reading_engine(url: URL) -> Engine:
             max_overflow=_READERS * 3,
             pool_pre_ping=True,
             isolation_level="REPEATABLE READ",
-            connect_args={"options": "-c default_transaction_read_only=on"},
+            execution_options={"postgresql_readonly": True},
+            connect_args=dict(_POOLED),
         )
     engine = create_engine(
         url,

@@ -120,6 +120,8 @@ class Memory:
         self._database = database
         self._shelves: dict[AccountId, Shelf] = {}
         self._loading = threading.Lock()  # guards the making of shelves
+        self._tokens: dict[AccountId, int] = {}
+        """Under which token of ownership each shelf was loaded."""
 
     def shelf(self, account: AccountId) -> Shelf:
         """Return the account's shelf. Any thread; raises StoreError when it cannot be loaded."""
@@ -170,6 +172,12 @@ class Memory:
         for shelf in list(self._shelves.values()):
             if shelf.day < today:
                 shelf.prune(today)
+
+    def serve(self, account: AccountId, token: int) -> None:
+        """Hold the account under this token of ownership; what was loaded under another may be out of date."""
+        if self._tokens.get(account) != token:
+            self.forget(account)
+            self._tokens[account] = token
 
     def forget(self, account: AccountId) -> None:
         """Let go of an account whose data was erased. Any thread."""

@@ -36,6 +36,9 @@ _OF_AN_ACCOUNT = (
     schema.dead_letters,
     schema.enrolments,
     schema.alerts,
+    schema.commands,
+    schema.feed_states,
+    schema.leases,
 )
 
 
@@ -160,6 +163,7 @@ def _old_rows(before: date) -> list[tuple[Table, ColumnElement[bool]]]:
         (inbox, (inbox.c.trading_date < day) & inbox.c.settled_ns.is_not(None)),
         (schema.dead_letters, schema.dead_letters.c.at_ns < at_ns),
         (schema.alerts, schema.alerts.c.cleared_ns < at_ns),
+        (schema.commands, schema.commands.c.asked_ns < at_ns),
         (told, (told.c.queued_ns < at_ns) & (told.c.state != "WAITING")),
     ]
 

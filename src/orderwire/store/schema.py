@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0007"
+REVISION = "0008"
 """The newest migration; `Database.migrate` skips Alembic when the database is at it."""
 
 metadata = MetaData(
@@ -278,6 +278,68 @@ dead_letters = Table(
     _text("reason"),
     _text("observation"),
     Column("raw", LargeBinary, nullable=False),
+)
+
+# --- who does the work, when there are several processes ------------------------------------------------
+
+workers = Table(
+    "workers",
+    metadata,
+    _text("id", primary_key=True),
+    _text("role"),
+    _text("place"),
+    _text("version"),
+    _ns("started_ns"),
+    _ns("expires_ns"),
+    _flag("draining"),
+    _text("report"),
+)
+"""Every process that lives, by its own word and the database's clock; `report` is what it last said of itself."""
+
+leases = Table(
+    "leases",
+    metadata,
+    _text("account", primary_key=True),
+    _text("worker", index=True),
+    Column("token", BigInteger, nullable=False),
+    _ns("expires_ns"),
+)
+"""Who owns an account's feed, until when by the database's clock. `token` grows with every change of hands and is
+never used again; without a worker the account is free."""
+
+feed_states = Table(
+    "feed_states",
+    metadata,
+    _text("account", primary_key=True),
+    _text("worker"),
+    _text("status"),
+    _text("health"),
+    _flag("redirects"),
+    Column("changed_ns", BigInteger, nullable=False, index=True),
+)
+"""What each account's owner last said of its feed; for the processes that have no feeds."""
+
+commands = Table(
+    "commands",
+    metadata,
+    _text("id", primary_key=True),
+    _text("account"),
+    _text("kind"),
+    _text("body"),
+    _text("state"),
+    _text("worker"),
+    _text("reply"),
+    _ns("asked_ns"),
+    _ns("deadline_ns"),
+    Index("ix_commands_asked_ns", "asked_ns"),
+)
+"""What an account's owner is to do for a process without feeds; done at most once, whatever dies."""
+
+Index(
+    "ix_commands_open",
+    commands.c.account,
+    sqlite_where=commands.c.state.in_(("WAITING", "TAKEN")),
+    postgresql_where=commands.c.state.in_(("WAITING", "TAKEN")),
 )
 
 # --- what can be traded --------------------------------------------------------------------------------

@@ -63,10 +63,12 @@ def row(submission: Submission, trading_date: date) -> dict[str, Any]:
     }
 
 
-def open_submissions(database: Database) -> list[Submission]:
+def open_submissions(database: Database, account: AccountId | None = None) -> list[Submission]:
     """Return the submissions of which nobody knows what became of them: SENDING and UNKNOWN, oldest first."""
     table = schema.submissions
     undecided = select(table.c.body).where(table.c.state.in_(("SENDING", "UNKNOWN")))
+    if account is not None:
+        undecided = undecided.where(table.c.account == account)
     with database.read() as connection:
         found = [loads(body, Submission) for body in connection.execute(undecided).scalars()]
     return sorted(found, key=lambda submission: (submission.created, submission.id))

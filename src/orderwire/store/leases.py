@@ -1,0 +1,299 @@
+"""Who owns which account's feed, when several processes share one PostgreSQL database.
+
+Each account has one row: the worker that owns it, until when, and a token that grows with every change of hands.
+Time is the database's alone. An owner renews what it holds, and shows its tokens inside every transaction that
+writes something of an account (`Leases.stale`, under `FOR SHARE`): nobody can take an account over while such a
+transaction runs, and whoever was overtaken writes nothing any more, however long it slept. There is no session
+lock and no `LISTEN`, so a pooler that hands out connections by the transaction may stand in between.
+
+An owner that could not renew for `STOP_AT` seconds stops by itself; for the others the lease ends at `TTL`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Final, Protocol
+
+from sqlalchemy import Connection, TextClause, bindparam, text
+
+from orderwire.core.orders import AccountId
+from orderwire.errors import ConfigurationError, StoreError
+from orderwire.store.database import Database
+
+TTL: Final = 10.0
+"""Seconds a lease lasts without being renewed."""
+
+RENEW_EVERY: Final = 3.0
+STOP_AT: Final = 8.0
+"""Seconds after the last renewal at which an owner takes nothing in and sends nothing any more."""
+
+NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000"
+"""The database's clock, in nanoseconds since the epoch."""
+
+FEEDS: Final = "feeds"
+"""The role whose workers own accounts."""
+
+
+class NotOwnerError(StoreError):
+    """Another worker owns this account now; nothing was written."""
+
+
+class Tenure(Protocol):
+    """What a writer shows to be allowed to write."""
+
+    def token(self, account: AccountId) -> int | None:
+        """Return the token under which this process owns the account, None when it does not. Any thread."""
+        ...
+
+    def stale(self, connection: Connection, tokens: Mapping[AccountId, int]) -> Collection[AccountId]:
+        """Return the accounts whose token is not in force any more; the others stay ours until the commit."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What a worker needs to know to decide how much to own."""
+
+    accounts: int
+    workers: tuple[str, ...]
+    """Those that live, own accounts and do not drain; sorted."""
+    free: int
+    """Accounts that nobody owns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """One process, as it last said."""
+
+    id: str
+    role: str
+    place: str
+    """The machine and the process id."""
+    version: str
+    started_ns: int
+    draining: bool
+    live: bool
+    report: str
+    owns: int
+
+
+_ENTER = text(f"""
+    INSERT INTO workers (id, role, place, version, started_ns, expires_ns, draining, report)
+    VALUES (:me, :role, :place, :version, {NOW}, {NOW} + :ttl, 0, '')
+    ON CONFLICT (id) DO UPDATE SET expires_ns = excluded.expires_ns, draining = 0
+""")  # noqa: S608 - constants of ours, as in all statements here
+_BEAT = text(f"UPDATE workers SET expires_ns = {NOW} + :ttl, draining = :draining WHERE id = :me")  # noqa: S608
+_RENEW = text(f"""
+    UPDATE leases SET expires_ns = {NOW} + :ttl WHERE account IN (
+        SELECT account FROM leases WHERE worker = :me ORDER BY account FOR UPDATE
+    ) RETURNING account, token
+""")  # noqa: S608
+"""Also what has run out, as long as nobody took it: the token says that we were the last to write."""
+
+_MAKE_ROOM = text("""
+    INSERT INTO leases (account, worker, token, expires_ns)
+    SELECT id, '', 0, 0 FROM accounts WHERE NOT EXISTS (SELECT 1 FROM leases WHERE leases.account = accounts.id)
+    ON CONFLICT DO NOTHING
+""")
+_TAKE = text(f"""
+    UPDATE leases SET worker = :me, token = greatest(token + 1, {NOW}), expires_ns = {NOW} + :ttl WHERE account IN (
+        SELECT leases.account FROM leases JOIN accounts ON accounts.id = leases.account
+        WHERE leases.expires_ns <= {NOW} ORDER BY leases.account LIMIT :most FOR UPDATE OF leases SKIP LOCKED
+    ) RETURNING account, token
+""")  # noqa: S608
+"""A token is a time by the database's clock, so that it is never used again, even for an account made anew."""
+
+_ABANDON = text("""
+    UPDATE commands SET state = 'LOST', body = '' WHERE account = ANY(:accounts) AND state = 'TAKEN' AND worker <> :me
+""")
+"""What the last owner had begun: it is not begun again, and who asked is told so."""
+
+_RELEASE = text(
+    "UPDATE leases SET worker = '', expires_ns = 0 WHERE worker = :me AND account = ANY(:accounts)"
+)
+_LEAVE = text("UPDATE leases SET worker = '', expires_ns = 0 WHERE worker = :me")
+_GONE = text("DELETE FROM workers WHERE id = :me")
+_FORGET = text(f"DELETE FROM workers WHERE expires_ns < {NOW} - :keep")  # noqa: S608
+_SHOW = text("""
+    SELECT account, token FROM leases WHERE account IN :accounts AND worker = :me ORDER BY account FOR SHARE
+""").bindparams(bindparam("accounts", expanding=True))
+_SITUATION = text(f"""
+    SELECT (SELECT count(*) FROM accounts) AS accounts,
+           (SELECT count(*) FROM accounts WHERE NOT EXISTS
+               (SELECT 1 FROM leases WHERE leases.account = accounts.id AND leases.expires_ns > {NOW})) AS free,
+           ARRAY(SELECT id FROM workers WHERE role = '{FEEDS}' AND draining = 0 AND expires_ns > {NOW}
+               ORDER BY id) AS workers
+""")  # noqa: S608
+_WORKERS = text(f"""
+    SELECT workers.*, expires_ns > {NOW} AS live,
+           (SELECT count(*) FROM leases WHERE leases.worker = workers.id AND leases.expires_ns > {NOW}) AS owns
+    FROM workers ORDER BY role, id
+""")  # noqa: S608
+_REPORT = text("UPDATE workers SET report = :report WHERE id = :me")
+
+KEEP_DEAD: Final = 600.0
+"""Seconds for which a worker that is gone is still shown."""
+
+
+def must_share(database: Database) -> None:
+    """Raise ConfigurationError where a database cannot be shared by several processes."""
+    if database.dialect != "postgresql":
+        raise ConfigurationError(
+            "A SQLite database belongs to one process: run `orderwire serve`, or give all processes one PostgreSQL "
+            "database (DATABASE_URL=postgresql+psycopg://…)."
+        )
+
+
+class Leases:
+    """What this process owns. Any thread; times are in seconds.
+
+    Call `enter` once, `renew` every `RENEW_EVERY`, `leave` at the end.
+    """
+
+    def __init__(
+        self, database: Database, worker: str, *, ttl: float = TTL, stop_at: float = STOP_AT
+    ) -> None:
+        """Raises ConfigurationError when the database is not PostgreSQL."""
+        must_share(database)
+        self.worker = worker
+        self._database = database
+        self._clock = database.clock
+        self._ttl_ns = int(ttl * 1e9)
+        self._stop_at = stop_at
+        self._turn = Lock()  # one change at a time, in the database and here: they must not cross
+        self._held: Mapping[AccountId, int] = {}
+        self._safe_until = 0.0
+        self.draining = False
+
+    # --- what is held ----------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> Mapping[AccountId, int]:
+        """The accounts owned by the last renewal, with their tokens; nothing once we had to stop."""
+        return self._held if self.safe else {}
+
+    @property
+    def safe(self) -> bool:
+        """Whether the last renewal is young enough to act on."""
+        return self._clock.monotonic() < self._safe_until
+
+    def token(self, account: AccountId) -> int | None:
+        """Return the token under which the account is ours, None when it is not or may not be any more."""
+        return self._held.get(account) if self.safe else None
+
+    def stale(self, connection: Connection, tokens: Mapping[AccountId, int]) -> Collection[AccountId]:
+        """Return those of `tokens` that are not in force; the rows of the others are locked until the commit.
+
+        What turns out to be another's is not held any more from then on.
+        """
+        if not tokens:
+            return ()
+        rows = connection.execute(_SHOW, {"accounts": sorted(tokens), "me": self.worker})
+        shown = {row.account: row.token for row in rows}
+        gone = {account for account, token in tokens.items() if shown.get(account) != token}
+        if gone:  # without the turn's lock: its holder may wait for the very transaction we are in
+            self._held = {
+                account: token
+                for account, token in self._held.items()
+                if not (account in gone and tokens[account] == token)
+            }
+        return gone
+
+    # --- keeping ---------------------------------------------------------------------------------------
+
+    def enter(self, *, role: str, place: str, version: str) -> None:
+        """Say that this process lives."""
+        self._write(_ENTER, role=role, place=place, version=version, ttl=self._ttl_ns)
+
+    def renew(self) -> Mapping[AccountId, int]:
+        """Renew everything we hold and return it; what is missing was taken over by another."""
+        asked = self._clock.monotonic()
+        given = {"me": self.worker, "ttl": self._ttl_ns}
+
+        def work(connection: Connection) -> dict[AccountId, int]:
+            connection.execute(_BEAT, {**given, "draining": int(self.draining)})
+            return {AccountId(row.account): row.token for row in connection.execute(_RENEW, given)}
+
+        with self._turn:
+            self._held = self._database.write(work)
+            self._safe_until = asked + self._stop_at
+            return self._held
+
+    def take(self, most: int) -> Mapping[AccountId, int]:
+        """Take over at most so many accounts that nobody owns, and return them."""
+        asked = self._clock.monotonic()
+
+        def work(connection: Connection) -> dict[AccountId, int]:
+            connection.execute(_MAKE_ROOM)
+            given = {"me": self.worker, "ttl": self._ttl_ns, "most": most}
+            taken = {AccountId(row.account): row.token for row in connection.execute(_TAKE, given)}
+            if taken:
+                connection.execute(_ABANDON, {"accounts": list(taken), "me": self.worker})
+            return taken
+
+        with self._turn:
+            taken = self._database.write(work)
+            if not self._held:
+                self._safe_until = asked + self._stop_at
+            self._held = {**self._held, **taken}
+            return taken
+
+    def release(self, accounts: Iterable[AccountId]) -> None:
+        """Give accounts up, whose feeds have ended and whose writes are done: the next owner need not wait."""
+        gone = list(accounts)
+        with self._turn:
+            self._held = {account: token for account, token in self._held.items() if account not in gone}
+            self._write(_RELEASE, accounts=gone)
+
+    def leave(self) -> None:
+        """Give everything up and be forgotten."""
+        with self._turn:
+            self._held, self._safe_until = {}, 0.0
+            self._write(_LEAVE)
+            self._write(_GONE)
+
+    def report(self, words: str) -> None:
+        """Keep what this process says of itself, for the operator's page."""
+        self._write(_REPORT, report=words)
+
+    # --- looking ---------------------------------------------------------------------------------------
+
+    def situation(self) -> Situation:
+        """Return what there is to own, and who shares it."""
+        with self._database.read() as connection:
+            row: Any = connection.execute(_SITUATION).one()
+        return Situation(accounts=row.accounts, workers=tuple(row.workers), free=row.free)
+
+    def sweep(self) -> None:
+        """Forget workers that have been gone for long."""
+        self._write(_FORGET, keep=int(KEEP_DEAD * 1e9))
+
+    def _write(self, statement: TextClause, **given: Any) -> None:
+        def work(connection: Connection) -> None:
+            connection.execute(statement, {"me": self.worker, **given})
+
+        self._database.write(work)
+
+
+def workers(database: Database) -> list[Worker]:
+    """Return every process there is, and those that died lately. Any thread; none on SQLite."""
+    if database.dialect != "postgresql":
+        return []
+    with database.read() as connection:
+        rows = connection.execute(_WORKERS).all()
+    return [
+        Worker(
+            id=row.id,
+            role=row.role,
+            place=row.place,
+            version=row.version,
+            started_ns=row.started_ns,
+            draining=bool(row.draining),
+            live=row.live,
+            report=row.report,
+            owns=row.owns,
+        )
+        for row in rows
+    ]
