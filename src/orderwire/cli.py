@@ -101,9 +101,15 @@ def serve(
     data_dir: DataDir = None,
     host: HostOption = None,
     port: PortOption = None,
+    make: Annotated[
+        bool, typer.Option("--make", help="Make the data folder first, where there is none.")
+    ] = False,
 ) -> None:
     """Run the service until Ctrl-C or TERM."""
-    service.serve(read_settings(data_dir, host=host, port=port))
+    settings = read_settings(data_dir, host=host, port=port)
+    if make:
+        service.make_data_folder(settings)
+    service.serve(settings)
 
 
 @app.command()
@@ -385,6 +391,8 @@ def _record_findings(settings: Settings) -> Iterator[tuple[str, bool, str]]:
         yield "data folder", False, str(error)
         return
     yield "data folder", True, str(settings.data_dir.absolute())
+    for account, why in operate(settings, "accounts.shared").items():
+        yield f"account {account}", False, why
     for account in accounts:
         freshness = account["freshness"]
         fine = freshness in {None, "LIVE", "MANUAL", "RECONCILING"}

@@ -11,6 +11,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from orderwire.errors import ConfigurationError
 
+SHORTEST_SECRET = 16
+"""Characters of the secret that a host and the service share."""
+
 
 class Settings(BaseSettings):
     """Everything an operator may set. `variable` says which environment variable each one is."""
@@ -67,6 +70,17 @@ class Settings(BaseSettings):
     private_targets: bool = Field(
         default=False,
         description="Users may have notifications sent to this machine and its network (webhooks on 127.0.0.1).",
+    )
+    host_url: str = Field(
+        default="",
+        description="The host application (OpenAlgo) whose mounted part is told of changes by signed webhooks.",
+    )
+    host_secret: SecretStr = Field(
+        default=SecretStr(""), description="Secret of those webhooks; the host is given the same."
+    )
+    leave_with_parent: bool = Field(
+        default=False,
+        description="Stop when standard input ends: set by the mounted part for the service it starts.",
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_json: bool = Field(default=False, description="One JSON object a line instead of readable text.")
@@ -150,6 +164,10 @@ class Settings(BaseSettings):
     def _signed(self) -> Settings:
         if self.alert_webhook and not self.alert_webhook_secret.get_secret_value():
             raise ValueError("ORDERWIRE_ALERT_WEBHOOK needs ORDERWIRE_ALERT_WEBHOOK_SECRET")
+        if self.host_url and len(self.host_secret.get_secret_value()) < SHORTEST_SECRET:
+            raise ValueError(
+                f"ORDERWIRE_HOST_URL needs ORDERWIRE_HOST_SECRET of {SHORTEST_SECRET} characters or more, the host too"
+            )
         return self
 
     @field_validator("market_calendar", mode="before")
@@ -181,6 +199,94 @@ class Settings(BaseSettings):
         return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
 
 
+class MountSettings(BaseSettings):
+    """What the part mounted in a host application (OpenAlgo) reads of that application's environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ORDERWIRE_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    mount: Literal["inside", "beside"] = Field(
+        default="inside",
+        description="inside: the host starts the service and stops it; beside: the service is started by somebody else.",
+    )
+    data_dir: Path = Field(
+        default=Path("orderwire-data"),
+        description="The service's data folder; its control socket there is how the two speak.",
+    )
+    python: Path | None = Field(
+        default=None,
+        description="The Python that runs the service, where it is installed apart from the host; empty: the host's.",
+    )
+    host_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="Beside: secret of the service's webhooks; without it the control socket is used.",
+    )
+    host_user: str = Field(default="", description="The host's user; empty: as the host says.")
+    take_over: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Brokers whose postbacks to the host's own address go to the service, e.g. zerodha.",
+    )
+    broker_addresses: Annotated[dict[str, str], NoDecode] = Field(
+        default={},
+        description="Addresses of the broker that differ from the usual: base=https://…,name=value.",
+    )
+    order_updates_enabled: str = Field(
+        default="TRUE",
+        validation_alias="ORDER_UPDATES_ENABLED",
+        description="The host's own: its order feeds are on unless FALSE.",
+    )
+    broker_api_key: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias="BROKER_API_KEY",
+        description="The host's own: the broker app's key.",
+    )
+    broker_api_secret: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias="BROKER_API_SECRET",
+        description="The host's own: the broker app's secret.",
+    )
+    flask_debug: str = Field(default="", validation_alias="FLASK_DEBUG", description="The host's own.")
+    werkzeug_run_main: str = Field(
+        default="",
+        validation_alias="WERKZEUG_RUN_MAIN",
+        description="Set by Werkzeug's reloader in what it runs.",
+    )
+
+    @field_validator("take_over", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("broker_addresses", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if any(not equals for _, equals, _ in pairs):
+            raise ValueError("write name=value, separated by commas")
+        return {name.strip(): address.strip() for name, _, address in pairs}
+
+    def child_environment(self) -> dict[str, str]:
+        """Return the environment of the service that the host starts: it leaves when the host does."""
+        return {
+            **os.environ,
+            "ORDERWIRE_DATA_DIR": str(self.data_dir.absolute()),
+            "ORDERWIRE_LEAVE_WITH_PARENT": "true",
+        }
+
+
+def load_mount(**overrides: Any) -> MountSettings:
+    """Read what the mounted part needs. Raises ConfigurationError as `load` does."""
+    try:
+        return MountSettings(**overrides)
+    except ValidationError as error:
+        raise ConfigurationError(_told(error)) from error
+
+
 def load(**overrides: Any) -> Settings:
     """Read the settings; `overrides` (None left out) win over the environment.
 
@@ -190,10 +296,13 @@ def load(**overrides: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        lines = [
-            ": ".join([*(variable(str(name)) for name in e["loc"][:1]), e["msg"]]) for e in error.errors()
-        ]
-        raise ConfigurationError("; ".join(lines)) from error
+        raise ConfigurationError(_told(error)) from error
+
+
+def _told(error: ValidationError) -> str:
+    return "; ".join(
+        ": ".join([*(variable(str(name)) for name in e["loc"][:1]), e["msg"]]) for e in error.errors()
+    )
 
 
 def variable(name: str) -> str:

@@ -28,7 +28,7 @@ from orderwire.engine import EventEngine
 from orderwire.errors import ConfigurationError
 from orderwire.feeds.desk import Desk
 from orderwire.feeds.fleet import FeedAccount, Fleet, FleetTools
-from orderwire.feeds.loop import FeedLoop
+from orderwire.feeds.loop import FeedLoop, leave_with_parent
 from orderwire.feeds.market import Market, load_calendar
 from orderwire.monitoring.metrics import Sources, disk_of
 from orderwire.monitoring.notifier import Notifier, NotifierTools
@@ -49,6 +49,8 @@ from orderwire.store.users import Users
 from orderwire.store.vault import Vault
 from orderwire.web import operations
 from orderwire.web.app import Services, Web, create_app
+from orderwire.web.hostposts import HostPosts
+from orderwire.web.hosts import HostLine, HostTools
 from orderwire.web.monitor import Monitor
 from orderwire.web.operations import Office
 
@@ -89,6 +91,7 @@ class Records:
             url=self.url,
             gate=gate or offline_gate(self.database, self.settings, self.brokers),
             voices=Voices(self.database),
+            database=self.database,
         )
 
     async def check_up(self, account: str, *, seconds: float) -> AsyncIterator[Finding]:
@@ -243,6 +246,7 @@ class Service:
             depth=lambda: self.engine.statistics().depth,
             clock=self.clock,
         )
+        self.hosts = HostLine(self._host_tools())
         self.fleet = Fleet(
             FleetTools(
                 engine=self.engine,
@@ -253,6 +257,7 @@ class Service:
                 chance=chance,
                 market_open=self.market.is_open,
                 brokers=self.records.brokers,
+                refusal=self.hosts.refusal,
             ),
             self.loop,
         )
@@ -260,6 +265,7 @@ class Service:
         self.book.on_verify = self.fleet.hint
         self.book.on_broken = self._broken
         self.notifier = Notifier(self._notifier_tools())
+        self.hostposts = HostPosts(self.hosts, settings=settings, clock=self.clock)
         self.app = create_app(self._services())
         web: Web = self.app.extensions["orderwire"]
         self.realtime = web.realtime
@@ -284,6 +290,19 @@ class Service:
             desk=self.desk,
             book=self.book,
             station=self.station,
+            hosts=self.hosts,
+        )
+
+    def _host_tools(self) -> HostTools:
+        return HostTools(
+            database=self.records.database,
+            users=self.records.users,
+            accounts=self.records.accounts,
+            brokers=self.records.brokers,
+            fleet=lambda: self.fleet,
+            clock=self.clock,
+            version=version("orderwire"),
+            url=self.settings.url,
         )
 
     def _sources(self, web: Web) -> Sources:
@@ -335,11 +354,15 @@ class Service:
         Housekeeper(self.records.database, keep_days=self.settings.keep_days).attach(self.engine)
         self.notifier.attach(self.engine)
         self.pilot.attach(self.engine)
+        self.hosts.attach(self.engine)
+        self.hostposts.attach(self.engine)
         self._weekly_draft().attach(self.engine)
         self.engine.start()
         self.loop.start()
         self.loop.submit(self.station.watchdog.guard())
         self.fleet.start()
+        if self.settings.leave_with_parent:
+            self.loop.submit(leave_with_parent())
         self.loop.submit(self.pilot.watch())
         _log.info("started", accounts=len(self.fleet.statuses()), url=self.settings.url)
         token = self.records.invitations.first()
@@ -360,6 +383,7 @@ class Service:
         """End every open page's stream, so that no thread waits for a browser."""
         self.realtime.close()
         self.subscriptions.close()
+        self.hosts.close()
 
     def stop(self) -> None:
         """Take it down in the opposite order; what was queued is delivered and committed first."""
@@ -368,6 +392,7 @@ class Service:
         self.loop.stop()
         left = self.engine.stop(timeout=2.0)
         self.notifier.close()
+        self.hostposts.close()
         self.pilot.close()
         self.records.database.close()
         _log.info("stopped", undelivered=left)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 import structlog
 
@@ -29,7 +29,7 @@ from orderwire.core.orders import (
     Position,
     Trade,
 )
-from orderwire.errors import ProtocolViolationError
+from orderwire.errors import ConfigurationError, ProtocolViolationError
 from orderwire.logs import follows_updates
 
 _log = structlog.get_logger(__name__)
@@ -45,6 +45,17 @@ class Field:
     default: str = ""
     required: bool = True
     choices: tuple[str, ...] = ()
+
+
+FOLLOWS: Final = "host"
+SESSION_FIELD: Final = Field(
+    name="session",
+    label="Whose login it uses: its own, or that of the host application (OpenAlgo)",
+    default="own",
+    required=False,
+    choices=("own", FOLLOWS),
+)
+"""A credential of brokers whose token can be taken over from the application orderwire is at home in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +99,11 @@ class AccountProfile:
     allow_plaintext: bool = False
     """Plain http/ws off loopback was explicitly allowed for this account."""
 
+    @property
+    def follows_host(self) -> bool:
+        """Whether it uses its host application's login and never makes one of its own: that would end the host's."""
+        return self.credentials.get("session") == FOLLOWS
+
 
 class Publisher(Protocol):
     """Where an adapter's events go; the engine."""
@@ -119,6 +135,10 @@ class BrokerAdapter(ABC):
     title: ClassVar[str]
     credential_fields: ClassVar[tuple[Field, ...]] = ()
     address_fields: ClassVar[tuple[Field, ...]] = ()
+    app_fields: ClassVar[tuple[str, str]] = ("", "")
+    """The credentials that are the broker app's key and its secret."""
+    one_login_per_app: ClassVar[bool] = False
+    """Whether a login with an app's key ends the one before: then nobody else may log in with it."""
     has_stream: ClassVar[bool] = False
     has_postback: ClassVar[bool] = False
     budgets: ClassVar[Mapping[str, Bucket]] = MappingProxyType({})
@@ -174,6 +194,15 @@ class BrokerAdapter(ABC):
 
         Raises SessionExpiredError when the broker refuses the grant, BrokerUnreachableError when it is away.
         """
+
+    async def adopt(self, token: str) -> BrokerSession:
+        """Make a session of a token that the host application obtained (openalgo.md §5), once the broker takes it.
+
+        Raises SessionExpiredError when it does not, or the token is of another user or app; BrokerUnreachableError
+        when it is away; ConfigurationError where tokens cannot be taken over.
+        """
+        del token
+        raise ConfigurationError(f"A {self.title} login cannot be taken over from another program.")
 
     async def logout(self) -> None:  # noqa: B027 - empty on purpose: not every broker has the call
         """End the broker session, where the broker has such a call."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
@@ -47,6 +48,11 @@ class FeedAccount:
     profile: AccountProfile
     session: BrokerSession | None = None
     push: bool = True
+
+
+SessionCheck = Callable[[BrokerSession], None]
+"""Raises when a session may not be used."""
+Outcome = Callable[[BaseException | None], None]
 
 
 class Logins(Protocol):
@@ -110,6 +116,8 @@ class FleetTools:
     market_open: Callable[[Collection[str]], bool]
     """Whether one of the named segments (none: any) may trade now."""
     brokers: BrokerRegistry
+    refusal: Callable[[FeedAccount], str] = lambda _account: ""
+    """Why an account may not run, empty when it may."""
 
 
 class Fleet:
@@ -280,8 +288,22 @@ class Fleet:
 
         Raises SessionExpiredError when the broker refuses, BrokerUnreachableError when it is away.
         """
-        self.adapter(account)
+        if self.adapter(account).profile.follows_host:
+            raise ConfigurationError(f"{account} follows its host's login: log in to the broker there.")
         return self.loop.submit(self._login(account, grant)).result(_LOGIN_WAIT)
+
+    def hand_over(self, account: AccountId, token: str, *, check: SessionCheck, done: Outcome) -> None:
+        """Use the login of the account's host from now on, once the broker took it; an empty token ends it.
+
+        Returns at once. `check` may raise to refuse the session, `done` is told of None or the error, both on the
+        feed loop. Raises NotFoundError when the account has no feed.
+        """
+        self.adapter(account)
+
+        def ended(work: Future[None]) -> None:
+            done(work.exception())
+
+        self.loop.submit(self._adopt(account, token, check=check)).add_done_callback(ended)
 
     async def _login(self, account: AccountId, grant: Mapping[str, str]) -> BrokerSession:
         feed = self._feeds[account]
@@ -290,10 +312,22 @@ class Fleet:
         feed.log_in(session)
         return session
 
+    async def _adopt(self, account: AccountId, token: str, *, check: SessionCheck) -> None:
+        feed = self._feeds[account]
+        async with self._logging_in.setdefault(account, asyncio.Lock()):
+            if not token:
+                feed.log_out("The host is logged out at the broker.")
+                return
+            async with asyncio.timeout(_LOGIN_WAIT):
+                session = await feed.adapter.adopt(token)
+            check(session)
+            await self._use(feed.adapter, session)
+        feed.log_in(session)
+
     async def _renew(self, account: AccountId) -> BrokerSession | None:
         """Log in anew, unless somebody else did while we waited for our turn: a second login would end the first."""
         adapter = self._feeds[account].adapter
-        if adapter.login_url() is not None:
+        if adapter.login_url() is not None or adapter.profile.follows_host:
             return None
         before = adapter.session
         async with self._logging_in.setdefault(account, asyncio.Lock()):
@@ -303,10 +337,13 @@ class Fleet:
 
     async def _log_in(self, adapter: BrokerAdapter, grant: Mapping[str, str]) -> BrokerSession:
         session = await adapter.login(grant)
+        await self._use(adapter, session)
+        return session
+
+    async def _use(self, adapter: BrokerAdapter, session: BrokerSession) -> None:
         adapter.session = session
         self._tools.logins.keep_session(adapter.profile.account, session)
         await self._load_instruments(adapter)
-        return session
 
     async def _load_instruments_for(self, account: AccountId) -> None:
         await self._load_instruments(self._feeds[account].adapter)
@@ -379,6 +416,8 @@ class Fleet:
         if self._http is None or self._around is None:
             raise ConfigurationError("the fleet is not started")
         try:
+            if refusal := self._tools.refusal(account):
+                raise ConfigurationError(refusal)
             adapter = self._adapter(account, self._http)
         except OrderwireError as error:
             self._refuse(account, str(error))

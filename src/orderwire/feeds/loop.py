@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -16,6 +18,23 @@ def spawn(name: str, function: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=function, name=name, daemon=True)
     thread.start()
     return thread
+
+
+async def leave_with_parent() -> None:
+    """Wait until whoever started this program lets go of its standard input, then end it as TERM does.
+
+    The pipe ends however the parent ended, `kill -9` included; nothing is left behind on its machine.
+    """
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    def look() -> None:
+        if not os.read(0, 4096):
+            ended.set()
+
+    loop.add_reader(0, look)
+    await ended.wait()
+    loop.remove_reader(0)
+    os.kill(os.getppid(), signal.SIGTERM)
 
 
 class FeedLoop:

@@ -338,6 +338,11 @@ class FeedSupervisor:
         self.request_read()
         self.tick()
 
+    def log_out(self, detail: str) -> None:
+        """Use no session any more: nothing is sent until the next `log_in`."""
+        self._expire(detail)
+        self.tick()
+
     def request_read(self, *, after: float = 0.0) -> None:
         """Have the book read `after` seconds from now; requests that fall together share one read."""
         heapq.heappush(self._requests, _now() + after)
@@ -534,9 +539,13 @@ class FeedSupervisor:
 
     def _is_to_be_renewed(self, session: BrokerSession) -> bool:
         due = recovery.renewal_due(self._around.clock.now(), ends=session.expires_at)
-        return due and self.adapter.login_url() is None
+        return due and self.adapter.login_url() is None and not self.adapter.profile.follows_host
 
     async def _renew_once(self) -> None:
+        if self.adapter.profile.follows_host:
+            self._details.setdefault(Freshness.AUTH_REQUIRED, "Log in to the broker in the host.")
+            self.tick()
+            return
         session = await self._around.renew(self.account)
         if session is not None:
             self.log_in(session)

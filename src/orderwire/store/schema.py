@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0008"
+REVISION = "0009"
 """The newest migration; `Database.migrate` skips Alembic when the database is at it."""
 
 metadata = MetaData(
@@ -560,3 +560,15 @@ soft_answers = Table(
     _text("author"),
 )
 """Recorded answers to the criteria no machine measures; the newest of a question counts."""
+
+# --- where it is at home ------------------------------------------------------------------------------
+
+hosts = Table(
+    "hosts",
+    metadata,
+    _text("owner", primary_key=True),
+    _text("places"),
+    _text("apps"),
+    _ns("seen_ns"),
+)
+"""The host application of a user: how far its log of each account was told, and the marks of its broker apps."""

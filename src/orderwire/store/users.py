@@ -21,6 +21,7 @@ from orderwire.store.database import Database
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 _SHORTEST_PASSWORD = 8
+_SHORTEST_KEY = 32
 _MARK = 12
 """Characters of a session's digest that name it."""
 
@@ -211,6 +212,41 @@ class Users:
 
         self._database.write(work)
         return key, plain
+
+    def adopt_key(self, owner: str, plain: str, *, label: str, by: str) -> None:
+        """Let a key that another application made in too, with the scope `trade`, in place of its earlier ones.
+
+        One that was revoked here stays revoked. Raises InvalidRequestError for a key that could be guessed,
+        NotFoundError for an unknown owner.
+        """
+        if len(plain) < _SHORTEST_KEY:
+            raise InvalidRequestError({"api_key": "The host's API key is too short to be let in."})
+        conceal([plain])
+        digest, table = _digest(plain), schema.api_keys
+        with self._database.read() as connection:
+            if connection.execute(select(table.c.id).where(table.c.digest == digest)).first() is not None:
+                return
+        for key in self.keys(owner):
+            if key.label == label:
+                self.revoke_key(key.id, owner=owner, by=by)
+
+        def work(connection: Connection) -> None:
+            if _user(connection, owner) is None:
+                raise NotFoundError(f"There is no user {owner}.")
+            now = self._database.clock.time_ns()
+            row = {"id": digest[:12], "owner": owner, "digest": digest, "scope": Scope.TRADE, "label": label}
+            connection.execute(insert(table), {**row, "created_ns": now})
+            audit.record(
+                connection,
+                at_ns=now,
+                who=by,
+                what="API key added",
+                user=owner,
+                key=digest[:12],
+                scope=Scope.TRADE,
+            )
+
+        self._database.write(work)
 
     def key(self, plain: str) -> ApiKey | None:
         """Return the API key of this plain text, None when it is unknown, revoked, or its owner locked out."""

@@ -16,6 +16,7 @@ from msgspec import Struct, field
 
 from orderwire.brokers.registry import BrokerRegistry
 from orderwire.core.alerts import Silence
+from orderwire.core.hosts import FromHost
 from orderwire.core.orders import IST, AccountId, ModifyRequest, OrderId, OrderRequest
 from orderwire.core.rollout import Choice
 from orderwire.errors import ConfigurationError, InvalidRequestError, NotFoundError, OrderwireError
@@ -27,11 +28,13 @@ from orderwire.pilot.report import asked_days, make_report
 from orderwire.store import alerts as kept_alerts
 from orderwire.store.accounts import Account, Accounts
 from orderwire.store.book import OrderBook
+from orderwire.store.database import Database
 from orderwire.store.invitations import RESET_HOURS, Invitations
 from orderwire.store.pilot import RolloutChange
 from orderwire.store.survey import Severity, Voices
 from orderwire.store.users import Role, Scope, Users
 from orderwire.store.vault import Vault
+from orderwire.web.hosts import HostLine, shared_apps
 
 T = TypeVar("T")
 
@@ -53,6 +56,8 @@ class Office:
     desk: Desk | None = None
     book: OrderBook | None = None
     station: Station | None = None
+    hosts: HostLine | None = None
+    database: Database | None = None
 
     def running_fleet(self) -> Fleet:
         """Return the fleet. Raises ConfigurationError when the service does not run."""
@@ -238,6 +243,32 @@ class ListAccounts(_Command):
 
     def perform(self, office: Office) -> Any:
         return [_described(account, office) for account in office.accounts.all()]
+
+
+class AskHostLine(_Command):
+    """The part in a host application hands its logins over and asks for news (core/hosts.py)."""
+
+    asked: FromHost
+
+    def perform(self, office: Office) -> Any:
+        return _there(office.hosts).take(self.asked)
+
+
+class LeaveHostLine(_Command):
+    """A host application's process says good-bye."""
+
+    user: str
+    instance: str
+
+    def perform(self, office: Office) -> Any:
+        _there(office.hosts).leave(self.user, self.instance)
+
+
+class SharedApps(_Command):
+    """List the accounts that share an app key although it allows one login."""
+
+    def perform(self, office: Office) -> Any:
+        return shared_apps(office.accounts, office.brokers, _there(office.database))
 
 
 class RemoveAccount(_Command):
@@ -531,10 +562,13 @@ COMMANDS: Mapping[str, type[Any]] = {
     "apikeys.revoke": RevokeKey,
     "accounts.add": AddAccount,
     "accounts.list": ListAccounts,
+    "accounts.shared": SharedApps,
     "accounts.remove": RemoveAccount,
     "accounts.erase": EraseAccount,
     "accounts.login": LoginAccount,
     "accounts.check": CheckAccount,
+    "host.take": AskHostLine,
+    "host.leave": LeaveHostLine,
     "status": Status,
     "alerts.list": ListAlerts,
     "alerts.silence": SilenceAlert,

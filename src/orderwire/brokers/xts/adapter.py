@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from orderwire.brokers.adapter import (
+    SESSION_FIELD,
     AccountProfile,
     AdapterTools,
     BrokerAdapter,
@@ -23,7 +24,7 @@ from orderwire.brokers.adapter import (
     Field,
     plaintext_refusal,
 )
-from orderwire.brokers.checklist import Question
+from orderwire.brokers.checklist import Question, twin
 from orderwire.brokers.http import Bucket, Budget, retry_after_seconds
 from orderwire.brokers.xts import answers, checklist, master, messages, socketio
 from orderwire.brokers.xts.answers import Answer, Clients
@@ -157,7 +158,10 @@ class XtsAdapter(BrokerAdapter):
         Field(name="client_alias", label="Client code as the socket spells it", required=False),
         Field(name="market_app_key", label="App key (market data)", required=False),
         Field(name="market_secret_key", label="Secret key (market data)", secret=True, required=False),
+        SESSION_FIELD,
     )
+    app_fields = ("app_key", "secret_key")
+    one_login_per_app = True
     has_stream = True
     api_version = "XTS Interactive 1.0.1"
     timers: ClassVar[socketio.Timers] = socketio.Timers()
@@ -246,6 +250,31 @@ class XtsAdapter(BrokerAdapter):
                 "client_codes": ",".join(login.client_codes),
             },
         )
+
+    async def adopt(self, token: str) -> BrokerSession:
+        """Use an interactive token that another program of the user obtained; whose it is its own claim says.
+
+        The token does not tell an investor's login from a dealer's: without a client code it is an investor's.
+        """
+        token = token.strip()
+        claims = answers.token_claims(token)
+        user_id = str(claims.get("userID") or "")
+        if not user_id or claims.get("isInteractive") is False:
+            raise SessionExpiredError(
+                f"The host's {self.title} token is no interactive login's: it names no user. Log in to the host again."
+            )
+        base = self._joined_address("base", "interactive_path")
+        if self._addresses["hostlookup"]:
+            base = self._check_address((await self._look_up()).connection)
+        dealer = self._credential("login_kind") in {"dealer", "pro"} or self._credential("client_id")
+        session = BrokerSession(
+            user_id=user_id,
+            secrets={"token": token},
+            expires_at=answers.token_expiry(token),
+            facts={"base": base, "investor": "no" if dealer else "yes", "client_codes": ""},
+        )
+        await twin(self, session)._probe_token("it was taken over from the host")  # noqa: SLF001 - one of us
+        return session
 
     async def _look_up(self) -> answers.Lookup:
         body = {

@@ -256,24 +256,22 @@ def access_token(grant: Mapping[str, str]) -> dict[str, str]:
 
 def token_expiry(token: str) -> datetime | None:
     """Return when a JWT says it expires; None when it does not say. The signature is the broker's to check."""
+    try:
+        return datetime.fromtimestamp(int(token_claims(token)["exp"]), UTC)
+    except (ValueError, TypeError, KeyError, OverflowError, OSError):
+        return None
+
+
+def token_claims(token: str) -> Mapping[str, Any]:
+    """Return what a JWT says of itself (xts.md §1.3); empty for anything that is none."""
     parts = token.split(".")
     if len(parts) != 3:
-        return None
+        return {}
     try:
         claims = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        return datetime.fromtimestamp(int(claims["exp"]), UTC)
-    except (
-        binascii.Error,
-        msgspec.DecodeError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        OverflowError,
-        OSError,
-        RecursionError,
-    ):
-        return None
+    except (binascii.Error, msgspec.DecodeError, ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 def _result(answer: Answer) -> Mapping[str, Any]:

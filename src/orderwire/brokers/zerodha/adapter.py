@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from types import MappingProxyType, TracebackType
 from typing import ClassVar, NoReturn, Self, TypeVar
@@ -17,6 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.http11 import Response
 
 from orderwire.brokers.adapter import (
+    SESSION_FIELD,
     AccountProfile,
     AdapterTools,
     BrokerAdapter,
@@ -26,7 +28,7 @@ from orderwire.brokers.adapter import (
     PostbackRequest,
     plaintext_refusal,
 )
-from orderwire.brokers.checklist import Question
+from orderwire.brokers.checklist import Question, twin
 from orderwire.brokers.http import DAY, MINUTE, Bucket, Budget, retry_after_seconds
 from orderwire.brokers.zerodha import checklist, instruments, messages, postbacks
 from orderwire.brokers.zerodha.messages import Reading
@@ -80,7 +82,9 @@ class ZerodhaAdapter(BrokerAdapter):
         Field(name="api_key", label="API key"),
         Field(name="api_secret", label="API secret", secret=True),
         Field(name="user_id", label="Client id (refuses the login of another one)", required=False),
+        SESSION_FIELD,
     )
+    app_fields = ("api_key", "api_secret")
     address_fields = (
         Field(name="api", label="REST root", default="https://api.kite.trade"),
         Field(name="stream", label="WebSocket root", default="wss://ws.kite.trade"),
@@ -167,6 +171,24 @@ class ZerodhaAdapter(BrokerAdapter):
             raise SessionExpiredError(
                 f"You logged in to Zerodha as {user_id}, but this account is {wanted}. Log in as {wanted}."
             )
+
+    async def adopt(self, token: str) -> BrokerSession:
+        """Use an access token that another program of the user obtained, alone or as `api_key:access_token`."""
+        api_key, _, access_token = token.strip().rpartition(":")
+        if api_key not in {"", self.profile.credentials["api_key"]}:
+            raise SessionExpiredError(
+                "The host's Zerodha login is of another app; give this account the api_key that the host uses."
+            )
+        session = BrokerSession(
+            user_id="",
+            secrets={"access_token": access_token},
+            expires_at=messages.token_dies(self.tools.clock.now()),
+        )
+        whose = messages.read_profile(
+            await twin(self, session)._call("GET", "/user/profile", purpose="profile")  # noqa: SLF001 - one of us
+        )
+        self._check_user(whose.user_id)
+        return replace(session, user_id=whose.user_id, facts={"user_name": whose.user_name})
 
     async def logout(self) -> None:
         """End the API session; Kite web and the app stay logged in (kite.md §1)."""

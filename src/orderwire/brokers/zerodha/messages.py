@@ -710,6 +710,28 @@ def read_session(data: Raw) -> Granted:
     )
 
 
+class _Profile(Struct):
+    user_id: str
+    user_name: str | None = None
+
+
+_profile = msgspec.json.Decoder(_Profile)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """Whose token it is."""
+
+    user_id: str
+    user_name: str = ""
+
+
+def read_profile(data: Raw) -> Client:
+    """Read the answer of `GET /user/profile` (kite.md §1)."""
+    profile = decode(_profile, data)
+    return Client(user_id=profile.user_id, user_name=profile.user_name or "")
+
+
 def token_dies(now: datetime) -> datetime:
     """Return the next 06:00 IST after `now` (aware): when Kite ends every token (kite.md §1)."""
     edge = datetime.combine(now.astimezone(IST).date(), _TOKEN_DIES)
