@@ -166,6 +166,7 @@ lock: setup-dev ## Resolve the lock files anew
 	@$(PIP) uv
 	@$(COMPILE) pyproject.toml --all-extras --group dev -o requirements/dev.lock
 	@$(COMPILE) pyproject.toml --extra sim --extra notify --group build -c requirements/dev.lock -o requirements/run.lock
+	@$(COMPILE) pyproject.toml --extra postgres --extra redis --extra web --extra notify -c requirements/dev.lock -o requirements/cluster.lock
 	@$(COMPILE) --group pages -c requirements/dev.lock -o requirements/pages.lock
 	@$(COMPILE) --group peers -o requirements/peers.lock
 	@$(COMPILE) --group openalgo -o requirements/openalgo.lock

@@ -75,7 +75,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def find_program(name: str) -> Callable[[], Path | None]:
     def find() -> Path | None:
-        found = shutil.which(name)
+        found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
         return Path(found) if found else None
 
     return find
@@ -91,6 +91,7 @@ NEEDS: dict[str, tuple[Callable[[], Path | None], str]] = {
     "chromium": (find_chromium, "Chromium (Debian: apt-get install chromium)"),
     "openalgo": (find_openalgo, "the environment of OpenAlgo's SDK (make sdk)"),
     "openalgo2": (find_openalgo2, "the environment of OpenAlgo's SDK 2 (make sdk)"),
+    "nginx": (find_program("nginx"), "nginx (Debian: apt-get install nginx-light)"),
     "npm": (find_program("npm"), "Node.js with npm (>= 20)"),
     "peers": (find_peers, "the environment of the brokers' own client libraries (make peers)"),
     "alertmanager": (
