@@ -329,6 +329,18 @@ def test_the_order_book_is_read_with_the_token_alone(instruments, rest_order):
     assert update.received_ns > 10**18
 
 
+def test_the_time_at_the_broker_is_known_once_it_has_answered(instruments):
+    async def call(adapter):
+        before = adapter.broker_now()
+        await adapter.order_book()
+        return before, adapter.broker_now()
+
+    (before, after), _ = ask(instruments, {("GET", "/interactive/orders"): success([])}, call)
+
+    assert before is None
+    assert abs(after - datetime.now(UTC)) < timedelta(minutes=1)
+
+
 @pytest.mark.parametrize(
     "reply",
     [

@@ -289,6 +289,10 @@ class XtsAdapter(BrokerAdapter):
         """End the interactive session; market data goes on."""
         await self._call("DELETE", "/user/session", purpose="logout", bucket="session", query=self._client())
 
+    def broker_now(self) -> datetime | None:
+        base = self.session.facts.get("base", "") if self.session is not None else ""
+        return self.tools.http.broker_time(base or self._joined_address("base", "interactive_path"))
+
     def book_share(self) -> float:
         return self.tools.http.share(f"{self.name}.books", keys=self._keys())
 
