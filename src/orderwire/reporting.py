@@ -126,15 +126,23 @@ def verdicts(
     _quiet()
     chosen = [simulation.world_of(name) for name in world] if world else list(simulation.WORLDS.values())
     first = _drawn()
+    size = simulation.Pilot(users=users, minutes=minutes)
     out.print(f"Seeds {first} to {first + seeds - 1}, {users} users, {minutes} minutes a day.")
+    given = []
+    for seed, told in simulation.judge_worlds(chosen, range(first, first + seeds), size):
+        wrong = [
+            name for name, verdict in told.items() if verdict is not simulation.truth(simulation.WORLDS[name])
+        ]
+        words = f"not as it should be: {', '.join(wrong)}" if wrong else "all as it should be"
+        typer.echo(f"seed {seed}: {words}")
+        given.append((seed, told))
     failed = []
-    for each in chosen:
-        told = simulation.judge_world(each, range(first, first + seeds), users=users, minutes=minutes)
-        given = ", ".join(f"{verdict.value} {count}" for verdict, count in sorted(told.given.items()))
-        wrong = f"; others with seeds {', '.join(map(str, told.wrong_seeds))}" if told.wrong_seeds else ""
-        typer.echo(f"{each.name:26} right: {told.expected.value:16} given: {given}{wrong}")
-        if told.right < least * seeds:
-            failed.append(each.name)
+    for each in simulation.outcomes(chosen, given):
+        counts = ", ".join(f"{verdict.value} {count}" for verdict, count in sorted(each.given.items()))
+        others = f"; others with seeds {', '.join(map(str, each.wrong_seeds))}" if each.wrong_seeds else ""
+        typer.echo(f"{each.world.name:26} right: {each.expected.value:16} given: {counts}{others}")
+        if each.right < least * seeds:
+            failed.append(each.world.name)
     if failed:
         raise OrderwireError(f"Fewer than {least:.0%} right verdicts in: {', '.join(failed)}.")
 

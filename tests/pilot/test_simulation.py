@@ -8,11 +8,17 @@ import pytest
 from orderwire.core.verdict import Verdict
 from orderwire.errors import InvalidRequestError
 from orderwire.pilot.simulation import (
+    EVENTS_AN_ORDER,
     GOOD,
     WORLDS,
+    Pilot,
     Wait,
     World,
+    judge_worlds,
+    outcomes,
     play,
+    play_market,
+    true_error_rate,
     true_p95,
     true_satisfaction,
     truth,
@@ -45,6 +51,37 @@ def test_the_same_seed_plays_the_same_pilot():
     assert play(GOOD, weeks=2, users=20, minutes=5, seed=5) == play(
         GOOD, weeks=2, users=20, minutes=5, seed=5
     )
+
+
+def test_an_exchange_played_once_serves_every_world():
+    size = {"weeks": 2, "users": 20, "minutes": 5}
+    market = play_market(GOOD, Pilot(**size), seed=5)
+
+    assert play(GOOD, seed=5, market=market, **size) == play(GOOD, seed=5, **size)
+
+
+def test_the_verdicts_of_many_worlds_are_counted_by_world():
+    worlds = [world_of(name) for name in ("critical incident", "nobody asked the team")]
+    told = list(judge_worlds(worlds, [1, 2], Pilot(users=12, minutes=4)))
+
+    first, second = outcomes(worlds, told)
+
+    assert [seed for seed, _ in told] == [1, 2]
+    assert (first.expected, first.right, first.wrong_seeds) == (Verdict.ROLLBACK, 2, ())
+    assert (second.expected, sum(second.given.values())) == (Verdict.NOT_ENOUGH_DATA, 2)
+
+
+def test_worlds_that_trade_differently_share_no_exchange():
+    with pytest.raises(InvalidRequestError, match="share no exchange"):
+        list(judge_worlds([GOOD, World(name="busy", orders=90)], [1], Pilot()))
+
+
+def test_a_world_whose_verdict_hangs_on_the_number_of_updates_has_no_truth():
+    few, many = (true_error_rate(GOOD, events_an_order=each) for each in EVENTS_AN_ORDER)
+    between = World(name="between", error_rate=0.001 - (few + many) / 2 + GOOD.error_rate)
+
+    with pytest.raises(ValueError, match="between: REFINE or EXPAND"):
+        truth(between)
 
 
 def test_the_truth_of_one_lognormal_is_its_quantile():

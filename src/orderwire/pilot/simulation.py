@@ -8,7 +8,8 @@ computed from its parameters alone (`truth`), with the requirement's limits, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from math import erf, exp, log, sqrt
 from random import Random
@@ -276,6 +277,8 @@ class _User(Struct, kw_only=True):
     """Orders live today, by minute."""
     news: dict[int, list[bool]] = field(default_factory=dict)
     """Updates of today by minute; True: the first of an order."""
+    health: FeedHealth | None = None
+    """As it was last told; the same again while nothing differs."""
 
 
 class Played(Struct, frozen=True, kw_only=True):
@@ -296,22 +299,88 @@ def world_of(name: str) -> World:
     return WORLDS[name]
 
 
-def play(world: World, *, weeks: int = 7, users: int = 400, seed: int, minutes: int = FULL_DAY) -> Played:
-    """Play the pilot of a world. `minutes` are played of each market day, with their share of its orders.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pilot:
+    """How large a pilot is: `minutes` are played of each market day, with their share of its orders."""
+
+    weeks: int = 7
+    users: int = 400
+    minutes: int = FULL_DAY
+
+    def __post_init__(self) -> None:
+        """Raise InvalidRequestError for fewer than one week or two users."""
+        if self.weeks < 1 or self.users < 2 or not 1 <= self.minutes <= FULL_DAY:
+            raise InvalidRequestError(
+                {"weeks": "A pilot has a week or more, two users or more, a minute a day or more."}
+            )
+
+
+class Market(Struct, frozen=True, kw_only=True):
+    """The orders of a pilot's days, and what became of them on the exchange."""
+
+    plans: tuple[PlannedDay, ...]
+    steps: tuple[tuple[Step, ...], ...]
+
+
+def play(
+    world: World,
+    *,
+    weeks: int = 7,
+    users: int = 400,
+    seed: int,
+    minutes: int = FULL_DAY,
+    market: Market | None = None,
+) -> Played:
+    """Play the pilot of a world; `market`, of the same size and seed, spares playing the exchange once more.
 
     Raises InvalidRequestError for fewer than one week or two users.
     """
-    if weeks < 1 or users < 2 or not 1 <= minutes <= FULL_DAY:
-        raise InvalidRequestError(
-            {"weeks": "A pilot has a week or more, two users or more, a minute a day or more."}
-        )
+    pilot = Pilot(weeks=min(weeks, world.weeks or weeks), users=users, minutes=minutes)
     clock = CompressedClock(_at(START, time(9)))
     database = Database("sqlite://", clock=clock)
     database.migrate()
     try:
-        return _Play(world, weeks, users, seed, minutes, clock=clock, database=database).play()
+        game = _Play(world, pilot, seed, clock=clock, database=database)
+        if market is not None:
+            return game.play(market.plans, iter(market.steps))
+        plans = plan(world, pilot, seed=seed)
+        with exchange.played(plans, seed=seed) as steps:
+            return game.play(plans, steps)
     finally:
         database.close()
+
+
+def play_market(world: World, pilot: Pilot, *, seed: int) -> Market:
+    """Play the exchange alone, for worlds whose users place as many orders on the same days."""
+    plans = plan(world, pilot, seed=seed)
+    with exchange.played(plans, seed=seed) as steps:
+        return Market(plans=plans, steps=tuple(steps))
+
+
+def plan(world: World, pilot: Pilot, *, seed: int) -> tuple[PlannedDay, ...]:
+    """Draw the orders of every trading day; a shorter pilot has the same first days."""
+    draw, seconds = Random(f"{seed}/orders"), pilot.minutes * 60  # noqa: S311 - a game
+    mean = world.orders * pilot.minutes / FULL_DAY
+
+    def day(opening: datetime) -> PlannedDay:
+        orders = [
+            exchange.draw_order(draw, at=draw.random() * seconds, user=name)
+            for name in _names(pilot.users)
+            for _ in range(_poisson(draw, mean))
+        ]
+        return exchange.plan_day(opening, seconds=seconds, orders=orders)
+
+    return tuple(day(_at(date_, OPENS)) for date_ in trading_days(world, pilot.weeks))
+
+
+def trading_days(world: World, weeks: int) -> list[date]:
+    """List the days on which the market of a world is open."""
+    working = [(week * 5 + weekday, week * 7 + weekday) for week in range(weeks) for weekday in range(5)]
+    return [START + timedelta(days=away) for number, away in working if number not in world.holidays]
+
+
+def _names(users: int) -> list[str]:
+    return [f"user-{n:03}" for n in range(users)]
 
 
 def _at(day: date, hour: time) -> datetime:
@@ -324,23 +393,21 @@ class _Play:
     def __init__(
         self,
         world: World,
-        weeks: int,
-        users: int,
+        pilot: Pilot,
         seed: int,
-        minutes: int,
         *,
         clock: CompressedClock,
         database: Database,
     ) -> None:
         self._world = world
-        self._weeks = min(weeks, world.weeks or weeks)
-        self._minutes = minutes
+        self._weeks = pilot.weeks
+        self._minutes = pilot.minutes
         self._seed = seed
-        self._random = Random(seed)  # noqa: S311 - a game
+        self._random = Random(f"{seed}/{world.name}")  # noqa: S311 - a game
         self._clock = clock
         self._users = [
-            _User(name=f"user-{n:03}", account=AccountId(f"account-{n:03}"), broker=BROKERS[n % len(BROKERS)])
-            for n in range(users)
+            _User(name=name, account=AccountId(f"account-{n:03}"), broker=BROKERS[n % len(BROKERS)])
+            for n, name in enumerate(_names(pilot.users))
         ]
         self._records = PilotRecords(database)
         self._voices = Voices(database)
@@ -356,15 +423,13 @@ class _Play:
         )
         self._raw: list[float] = []
 
-    def play(self) -> Played:
-        days = self._trading_days()
-        plans = [self._plan(day) for day in days]
-        with exchange.played(plans, seed=self._seed) as steps:
-            for week in range(self._weeks):
-                self._begin_week(week)
-                for day in days:
-                    if (day - START).days // 7 == week:
-                        self._play_day(day, plans[days.index(day)], next(steps))
+    def play(self, plans: Sequence[PlannedDay], steps: Iterator[Sequence[Step]]) -> Played:
+        days = dict(zip(trading_days(self._world, self._weeks), plans, strict=False))
+        for week in range(self._weeks):
+            self._begin_week(week)
+            for day in (START + timedelta(days=week * 7 + weekday) for weekday in range(5)):
+                if day in days:
+                    self._play_day(day, days[day], next(steps))
         self._evidence.flush(everything=True)
         self._speak()
         self._gate.close()
@@ -433,28 +498,10 @@ class _Play:
             if value is not None:
                 self._voices.record(question, value, author="team lead")
 
-    def _trading_days(self) -> list[date]:
-        working = [
-            (week * 5 + weekday, week * 7 + weekday) for week in range(self._weeks) for weekday in range(5)
-        ]
-        return [
-            START + timedelta(days=away) for number, away in working if number not in self._world.holidays
-        ]
-
-    def _plan(self, day: date) -> PlannedDay:
-        draw, seconds = self._random, self._minutes * 60
-        mean = self._world.orders * self._minutes / FULL_DAY
-        orders = [
-            exchange.draw_order(draw, at=draw.random() * seconds, user=user.name)
-            for user in self._users
-            for _ in range(_poisson(draw, mean))
-        ]
-        return exchange.plan_day(_at(day, OPENS), seconds=seconds, orders=orders)
-
-    def _play_day(self, day: date, plan: PlannedDay, steps: Iterable[Step]) -> None:
+    def _play_day(self, day: date, given: PlannedDay, steps: Iterable[Step]) -> None:
         draw, world = self._random, self._world
         factor = exp(draw.gauss(0, world.day_sigma)) * (5.0 if draw.random() < world.bad_days else 1.0)
-        self._hand_out(plan, steps)
+        self._hand_out(given, steps)
         opening = _at(day, OPENS)
         self._clock.move_to(opening)
         self._evidence.on_timer(_TIMER)  # the night's minute, closed; the night itself is no market time
@@ -467,7 +514,7 @@ class _Play:
         self._clock.move_to(opening + timedelta(minutes=self._minutes))
         self._evidence.on_timer(_TIMER)
 
-    def _hand_out(self, plan: PlannedDay, steps: Iterable[Step]) -> None:
+    def _hand_out(self, given: PlannedDay, steps: Iterable[Step]) -> None:
         """Give each user the updates of the day's orders, and the minutes in which they were live."""
         owners = {user.name: user for user in self._users}
         began: dict[int, int] = {}
@@ -476,7 +523,7 @@ class _Play:
         for step in steps:
             if step.stage not in exchange.TOLD:
                 continue
-            user = owners[plan.orders[step.order].user]
+            user = owners[given.orders[step.order].user]
             minute = min(int(step.at // 60), self._minutes - 1)
             user.news.setdefault(minute, []).append(step.order not in began)
             first = began.setdefault(step.order, minute)
@@ -521,14 +568,23 @@ class _Play:
         on = self._is_on(user)
         freshness = Freshness.MANUAL if not on else Freshness.DEGRADED if user.down else Freshness.LIVE
         user.reads += 12 if on and user.down else 0
-        return FeedHealth(
+        live, before = user.opens.get(minute, 0), user.health
+        counts = {"reconnects": user.breaks, "reads": user.reads}
+        if before is not None and (before.freshness, before.open_orders, before.counts) == (
+            freshness,
+            live,
+            counts,
+        ):
+            return before
+        user.health = FeedHealth(
             account=user.account,
             broker=user.broker,
             freshness=freshness,
             since=self._clock.now(),
-            open_orders=user.opens.get(minute, 0),
-            counts={"reconnects": user.breaks, "reads": user.reads},
+            open_orders=live,
+            counts=counts,
         )
+        return user.health
 
 
 _TIMER: Final = Event(EventType.TIMER)
@@ -571,19 +627,37 @@ class Outcome(Struct, frozen=True, kw_only=True):
         return self.given.get(self.expected, 0)
 
 
-def judge_world(world: World, seeds: Sequence[int], *, users: int, minutes: int, weeks: int = 7) -> Outcome:
-    """Play a world once with each seed and count the verdicts."""
-    verdicts = [
-        (seed, play(world, weeks=weeks, users=users, seed=seed, minutes=minutes).report.verdict)
-        for seed in seeds
+def judge_worlds(
+    worlds: Sequence[World], seeds: Iterable[int], pilot: Pilot
+) -> Iterator[tuple[int, Mapping[str, Verdict]]]:
+    """Play every world once with each seed, on the same exchange days; gives each seed's verdicts by world.
+
+    Raises InvalidRequestError when the worlds' days or orders differ.
+    """
+    if len({(world.orders, world.holidays) for world in worlds}) > 1:
+        raise InvalidRequestError({"world": "Worlds that differ in orders or holidays share no exchange."})
+    for seed in seeds:
+        market = play_market(worlds[0], pilot, seed=seed)
+        yield seed, {world.name: _verdict(world, pilot, seed, market) for world in worlds}
+
+
+def _verdict(world: World, pilot: Pilot, seed: int, market: Market) -> Verdict:
+    size = {"weeks": pilot.weeks, "users": pilot.users, "minutes": pilot.minutes}
+    return play(world, seed=seed, market=market, **size).report.verdict
+
+
+def outcomes(worlds: Sequence[World], verdicts: Iterable[tuple[int, Mapping[str, Verdict]]]) -> list[Outcome]:
+    """Count the verdicts of each world over the seeds."""
+    given = list(verdicts)
+    return [
+        Outcome(
+            world=world,
+            expected=truth(world),
+            given=_counted(told[world.name] for _, told in given),
+            wrong_seeds=tuple(seed for seed, told in given if told[world.name] is not truth(world)),
+        )
+        for world in worlds
     ]
-    expected = truth(world)
-    return Outcome(
-        world=world,
-        expected=expected,
-        given=_counted(verdict for _, verdict in verdicts),
-        wrong_seeds=tuple(seed for seed, verdict in verdicts if verdict is not expected),
-    )
 
 
 def _counted(verdicts: Iterable[Verdict]) -> dict[Verdict, int]:
