@@ -77,8 +77,8 @@ fuzz: setup-dev ## Fuzz the parsers, guided by coverage (SECONDS=30 for each, TA
 	@$(PY) bench/fuzz.py --seconds $(or $(SECONDS),30) $(if $(TARGET),--target $(TARGET)) $(ARGS)
 
 .PHONY: bench-weather
-bench-weather: setup-dev pages ## Put a Jainam account under every fault switch of the simulator, and judge by the bounds
-	@ORDERWIRE_GATES=1 $(BIN)/pytest tests/integration/test_jainam_faults.py -q $(ARGS)
+bench-weather: setup-dev pages ## Put accounts of both brokers under every fault switch of the simulators, and judge by the bounds
+	@ORDERWIRE_GATES=1 $(BIN)/pytest tests/integration/test_jainam_faults.py tests/integration/test_zerodha_faults.py -q $(ARGS)
 
 bench-paint: setup-dev pages ## Measure from the click to the paint at each broker, by stage, and judge by the gate
 	@ORDERWIRE_GATES=1 $(BIN)/pytest tests/browser/test_main_job.py -k measured -q $(ARGS)

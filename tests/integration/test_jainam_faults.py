@@ -1,49 +1,20 @@
 """Every fault switch of the simulated XTS, each on an account of its own, all at once, under the running service.
 
-The oracle is the broker's own book: what its orders are once nothing more happens there. The page must come to equal it
-whatever goes wrong; how long that took is printed, and judged by its bound where nothing else runs (`make bench-weather`).
+The page must come to equal the broker's book whatever goes wrong; how long that took is printed, and judged by its bound
+where nothing else runs (`make bench-weather`).
 """
 
 from __future__ import annotations
 
 import os
-import threading
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from decimal import Decimal
-from typing import Any, Self
 
 import pytest
 
-from house import House, eventually
-from orderwire.client import OrderStream
-from orderwire.errors import OrderwireError
+from faulty_accounts import LATER, Trader, faulty_house, told, weather, weathered
 
 pytestmark = [pytest.mark.timeout(400)]
 
 JUDGED = os.environ.get("ORDERWIRE_GATES", "") == "1"
-SOON, LATER = 5.0, 10.0
-"""Seconds: a loss on a stream that lives; a stream, a login or a broker that has to come back."""
-WAIT = 120.0
-"""Seconds after which a page that still differs is wrong, however busy the machine is."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weather:
-    """What goes wrong at one account, and the seconds within which its page is right again."""
-
-    name: str
-    faults: tuple[tuple[str, dict[str, Any]], ...]
-    within: float = SOON
-    addresses: dict[str, str] = field(default_factory=dict)
-
-
-def weather(name: str, *faults: tuple[str, dict[str, Any]], **more: Any) -> Weather:
-    return Weather(name=name, faults=faults, **more)
-
 
 PUSHES = (
     weather("fair"),
@@ -118,64 +89,16 @@ ORDERS = (
 ALL = (*PUSHES, *CONNECTIONS, *ANSWERS, *ORDERS)
 
 
-RESTS = {"OPEN", "PARTIALLY_FILLED", "TRIGGER_PENDING", "FILLED", "CANCELLED", "REJECTED", "EXPIRED"}
-"""The stages in which the broker's own order stays until somebody acts."""
+class JainamTrader(Trader):
+    """An account at Jainam: its keys log it in."""
 
-
-class Page:
-    """What one user's page shows, followed as a program would."""
-
-    def __init__(self, house: House, user: str) -> None:
-        self._stream = OrderStream(house.url, apikey=house.keys[user])
-        self._orders: dict[tuple[str, str], dict[str, Any]] = {}
-        self.moved = threading.Condition()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._stream.connect()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-        self._thread.join(10)
-
-    def _follow(self) -> None:
-        while (event := self._stream.next()) is not None:
-            orders = event.fields["orders"] if event.kind == "snapshot" else [event.fields]
-            if event.kind not in {"snapshot", "order"}:
-                continue
-            with self.moved:
-                for order in orders:
-                    self._orders[order["account"], order["row"]] = order
-                self.moved.notify_all()
-
-    def shown(self, account: str) -> dict[str, tuple[Any, ...]]:
-        """Every order of an account that the broker has, by its number: all that must equal the broker's book."""
-        return {
-            order["orderid"]: (
-                order["status"],
-                order["filled_quantity"],
-                Decimal(str(order["average_price"])).quantize(Decimal("0.01")),
-                order["quantity"],
-                Decimal(str(order["price"])).quantize(Decimal("0.01")),
-                order["pending_modify"] or order["pending_cancel"],
-            )
-            for (owner, _), order in list(self._orders.items())
-            if owner == account and order["orderid"]
-        }
-
-
-class Trader:
-    """An account under its own weather: its orders go through the service, their fate lies with the exchange."""
-
-    def __init__(self, house: House, number: int, conditions: Weather) -> None:
-        self.house, self.weather = house, conditions
-        self.login, self.account = f"FT{number:04d}", f"fault-{number}"
+    broker = "xts"
 
     def join(self) -> None:
-        key, xts = f"ftkey{self.login}", self.house.sims.ready["xts"]
-        self.house.sims.ask("POST", "/users/xts", {"logins": [{"app_key": key, "login_id": self.login}]})
+        number = self.account.rpartition("-")[2]
+        self.client, xts = f"FT{number:0>4}", self.house.sims.ready["xts"]
+        key = f"ftkey{self.client}"
+        self.house.sims.ask("POST", "/users/xts", {"logins": [{"app_key": key, "login_id": self.client}]})
         self.house.command(
             "accounts.add",
             id=self.account,
@@ -186,130 +109,15 @@ class Trader:
             | {name: text.replace("{host}", xts) for name, text in self.weather.addresses.items()},
         )
 
-    def go_wrong(self) -> None:
-        for kind, fields in self.weather.faults:
-            whose = {} if kind == "boolean_type" else {"user": self.login}
-            self.house.sims.ask("POST", "/faults", {"kind": kind, "broker": "xts", **whose, **fields})
-
-    def trade(self) -> float:
-        """Buy at the market; have one order filled in part, change one and cancel it. Returns when all was done."""
-        self._place(quantity=10, order_type="MARKET")
-        partly, other = self._place(quantity=9, price="815"), self._place(quantity=7, price="814")
-        if partly is not None and self._rests(partly):
-            self._fill(partly, 4)
-            self._fill(partly, 1)
-        if other is not None and self._rests(other):
-            self._modify(other, quantity=8, price="813.5")
-            self._cancel(other)
-        eventually(
-            lambda: not any(map(self._moving, self.truths())), what=f"{self.weather.name}: all orders rest"
-        )
-        return time.monotonic()
-
-    def truths(self) -> list[dict[str, Any]]:
-        return self.house.sims.ask("GET", f"/orders?broker=xts&user={self.login}")
-
-    def book(self) -> dict[str, tuple[Any, ...]]:
-        return {
-            order["order_id"]: (
-                order["stage"],
-                order["filled"],
-                Decimal(order["average"]).quantize(Decimal("0.01")),
-                order["quantity"],
-                Decimal(order["price"]).quantize(Decimal("0.01")),
-                False,
-            )
-            for order in self.truths()
-        }
-
-    def _place(self, **terms: Any) -> str | None:
-        known = {order["order_id"] for order in self.truths()}
-        order = {"symbol": "SBIN", "exchange": "NSE", "side": "BUY", "product": "MIS", "order_type": "LIMIT"}
-        with suppress(OrderwireError):  # the weather; what became of it is in the broker's book
-            self.house.command("orders.place", account=self.account, order=order | terms)
-        new = [order["order_id"] for order in self.truths() if order["order_id"] not in known]
-        return new[0] if new else None
-
-    def _truth(self, order_id: str) -> dict[str, Any]:
-        return next(order for order in self.truths() if order["order_id"] == order_id)
-
-    def _moving(self, order: dict[str, Any]) -> bool:
-        return order["stage"] not in RESTS
-
-    def _rests(self, order_id: str) -> bool:
-        eventually(lambda: not self._moving(self._truth(order_id)))
-        return self._truth(order_id)["stage"] in {"OPEN", "PARTIALLY_FILLED"}
-
-    def _fill(self, order_id: str, quantity: int) -> None:
-        self.house.sims.ask("POST", "/market/fill", {"uid": f"xts:{order_id}", "quantity": quantity})
-
-    def _modify(self, order_id: str, **terms: Any) -> None:
-        self._act(
-            order_id,
-            "orders.modify",
-            order={"order_id": order_id, "order_type": "LIMIT", "product": "MIS", **terms},
-        )
-
-    def _cancel(self, order_id: str) -> None:
-        self._act(order_id, "orders.cancel", order_id=order_id)
-
-    def _act(self, order: str, command: str, /, **arguments: Any) -> None:
-        """Act on an order once the service knows it: under some weathers it learns of it from the book alone."""
-
-        def acted() -> bool:
-            try:
-                self.house.command(command, account=self.account, **arguments)
-            except OrderwireError as error:
-                if "There is no order" in str(error):
-                    return False
-            return True
-
-        eventually(acted, within=WAIT)
-        eventually(lambda: not self._moving(self._truth(order)))
-
-
-@contextmanager
-def faulty_house(folder: Any, **settings: Any) -> Iterator[House]:
-    house = House(folder, reply_ms=5, push_ms=5)
-    try:
-        house.sims.ask("PATCH", "/xts/settings", settings)
-        house.sims.ask("POST", "/market/price", {"key": "NSE:SBIN", "price": "820"})
-        house.start()
-        yield house
-    finally:
-        house.close()
-
-
-def seconds_until_equal(page: Page, trader: Trader, done: float) -> float:
-    """Wait until the page shows the broker's book; returns how long after the last event there that was."""
-    truth = trader.book()
-    with page.moved:
-        equal = page.moved.wait_for(lambda: page.shown(trader.account) == truth, timeout=WAIT)
-    assert equal, f"{trader.weather.name}: shown {page.shown(trader.account)}, the broker has {truth}"
-    return time.monotonic() - done
-
 
 @pytest.mark.parametrize(("mode", "weathers"), [("sio2", ALL), ("sio4_only", (*CONNECTIONS, *PUSHES[:4]))])
 def test_under_every_fault_the_page_comes_to_equal_the_brokers_book(
     tmp_path, mode, weathers, record_property
 ):
-    with faulty_house(tmp_path, socket_mode=mode) as house, ThreadPoolExecutor(4) as pool:
-        traders = [Trader(house, number, conditions) for number, conditions in enumerate(weathers, 1)]
-        for trader in traders:
-            trader.join()
-        for trader in traders:
-            house.await_freshness(trader.account, "LIVE", within=WAIT)
-        for trader in traders:
-            trader.go_wrong()
-        with Page(house, "jay") as page:
-            took = list(pool.map(lambda trader: seconds_until_equal(page, trader, trader.trade()), traders))
+    with faulty_house(tmp_path, xts_settings={"socket_mode": mode}) as house:
+        traders = [JainamTrader(house, number, conditions) for number, conditions in enumerate(weathers, 1)]
+        seconds = weathered(house, "jay", traders)
 
-    seconds = {trader.weather.name: round(each, 1) for trader, each in zip(traders, took, strict=True)}
-    worst = sorted(((each, name) for name, each in seconds.items()), reverse=True)[:4]
-    said = ", ".join(f"{name} {each} s" for each, name in worst)
-    record_property(
-        "figure",
-        f"XTS faults ({mode}): the page equals the broker's book under all {len(weathers)}; slowest: {said}",
-    )
+    record_property("figure", told(f"XTS faults ({mode})", seconds))
     late = {each.name: seconds[each.name] for each in weathers if seconds[each.name] > each.within}
     assert not late or not JUDGED, f"later than their bounds: {late}"
