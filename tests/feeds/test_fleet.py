@@ -19,7 +19,7 @@ from orderwire.core.instruments import InstrumentTable
 from orderwire.core.orders import AccountId, Channel, session_date
 from orderwire.core.recovery import Freshness
 from orderwire.engine import EventEngine
-from orderwire.errors import SessionExpiredError
+from orderwire.errors import ConfigurationError, SessionExpiredError
 from orderwire.feeds.fleet import FeedAccount, Fleet, FleetTools
 from orderwire.feeds.loop import FeedLoop
 
@@ -110,6 +110,20 @@ class LogsInSlowly(GoodBroker):
         return await super().order_book()
 
 
+class LogsInRaising(GoodBroker):
+    name, title = "bad", "Bad"
+
+    async def login(self, grant):
+        raise KeyError("request_token")
+
+
+class LogsInToNothing(GoodBroker):
+    name, title = "bad", "Bad"
+
+    async def login(self, grant):
+        return {"token": "t"}
+
+
 class Shelf:
     def load(self, broker):
         return InstrumentTable()
@@ -195,6 +209,20 @@ def test_an_adapter_that_raises_or_hangs_harms_only_its_own_account(bad):
         words = house.fleet.status(BAD).detail
 
     assert bad is NeverComesBack or "Bad" in words
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"), [(LogsInRaising, "KeyError: 'request_token'"), (LogsInToNothing, "returned dict")]
+)
+def test_a_login_that_the_adapter_cannot_do_is_an_error_that_says_whose(bad, said):
+    with House(bad) as house:
+        house.until(house.is_(BAD, Freshness.LIVE))
+        with pytest.raises(ConfigurationError, match="Bad adapter") as caught:
+            house.fleet.login(BAD, {})
+        after = house.fleet.status(BAD).freshness
+
+    assert said in str(caught.value)
+    assert after is Freshness.LIVE
 
 
 def test_an_adapter_that_blocks_the_loop_is_named_and_cut_off_and_the_others_go_on():

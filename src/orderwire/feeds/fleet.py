@@ -27,7 +27,13 @@ from orderwire.engine import EventEngine
 from orderwire.errors import ConfigurationError, NotFoundError, OrderwireError
 from orderwire.feeds.loop import FeedLoop
 from orderwire.feeds.poller import HeldOrders
-from orderwire.feeds.supervisor import ConnectLimiter, FeedSupervisor, FeedSurroundings, make_adapter
+from orderwire.feeds.supervisor import (
+    ConnectLimiter,
+    FeedSupervisor,
+    FeedSurroundings,
+    log_in,
+    make_adapter,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -336,7 +342,7 @@ class Fleet:
             return await self._log_in(adapter, {})
 
     async def _log_in(self, adapter: BrokerAdapter, grant: Mapping[str, str]) -> BrokerSession:
-        session = await adapter.login(grant)
+        session = await log_in(adapter, grant)
         await self._use(adapter, session)
         return session
 

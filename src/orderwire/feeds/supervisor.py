@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -101,6 +101,26 @@ def make_adapter(kind: type[BrokerAdapter], profile: AccountProfile, tools: Adap
         raise ConfigurationError(
             f"The {kind.title} adapter cannot be made: {type(error).__name__}: {error}"
         ) from error
+
+
+async def log_in(adapter: BrokerAdapter, grant: Mapping[str, str]) -> BrokerSession:
+    """Log an adapter in. Raises OrderwireError, whatever the adapter raises or returns."""
+    try:
+        session = await adapter.login(grant)
+    except OrderwireError:
+        raise
+    except Exception as error:
+        _log.exception(
+            "adapter fault", account=adapter.profile.account, broker=adapter.name, what="logging in"
+        )
+        raise ConfigurationError(
+            f"The {adapter.title} adapter failed at the login: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(session, BrokerSession):
+        raise ConfigurationError(
+            f"The {adapter.title} adapter's login returned {type(session).__name__}, not a BrokerSession."
+        )
+    return session
 
 
 _RENEWAL_PACE = 20.0
