@@ -17,6 +17,8 @@ settings.register_profile("busy machine", deadline=None, suppress_health_check=[
 settings.load_profile("busy machine")
 
 ROOT = Path(__file__).resolve().parent.parent
+JUDGED = os.environ.get("ORDERWIRE_GATES", "") == "1"
+"""Times are judged only where nothing else runs; everywhere they are told."""
 REQUIRE_ALL = os.environ.get("ORDERWIRE_TEST_REQUIRE", "") == "all"
 
 
@@ -114,6 +116,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             find, how = NEEDS[what]
             if find() is None:
                 pytest.skip(f"needs {how}")
+
+
+@pytest.fixture
+def gate(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """Tell a time in seconds among the figures; with ORDERWIRE_GATES=1 it fails above `most`."""
+
+    def judge(what: str, seconds: float, *, most: float) -> None:
+        record_property("figure", f"{what}: {seconds:.2f} s (gate {most:g} s)")
+        assert seconds <= most or not JUDGED
+
+    return judge
 
 
 @pytest.hookimpl(wrapper=True)

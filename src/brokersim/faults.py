@@ -31,7 +31,7 @@ class FaultKind(StrEnum):
     # SERVER_ERROR work on requests too
     BLACK_HOLE = "black_hole"  # done=false: taken and never answered; a stream is half-open from then on
     RESET = "reset"  # done=false: the connection ends with RST
-    SLOW_LORIS = "slow_loris"  # rate=10 bytes a second
+    SLOW_LORIS = "slow_loris"  # rate=10 bytes a second, until it is switched off
     # REST answers
     UNAUTHORIZED = "unauthorized"  # status=403
     RATE_LIMIT = "rate_limit"  # retry_after=seconds, absent by default
@@ -168,6 +168,10 @@ class FaultBoard:
     def clear(self) -> None:
         """Switch everything off."""
         self._faults.clear()
+
+    def is_on(self, fault_id: int) -> bool:
+        """Say whether a fault is still switched on; one whose count is used up is."""
+        return fault_id in self._faults
 
     def listing(self) -> list[tuple[Fault, int]]:
         """Give every fault that is on, with the number of times it struck."""

@@ -197,7 +197,7 @@ class Proxy:
             body = self._corrupted(body)
         whole = head.encoded(content_length=str(len(body)), transfer_encoding="", connection="") + body
         if fault := self._first(what, FaultKind.SLOW_LORIS):
-            await _dribble(whole, fault, writer)
+            await self._dribble(whole, fault, writer)
         elif fault := self._first(what, FaultKind.TRUNCATE):
             writer.write(whole[: len(whole) - len(body) + int(len(body) * _keep(fault))])
             await writer.drain()
@@ -266,10 +266,25 @@ class Proxy:
         fault = self._first(what, FaultKind.DUPLICATE)
         for _ in range(int(fault.params.get("times", 2)) if fault else 1):
             if slow := self._first(what, FaultKind.SLOW_LORIS):
-                await _dribble(frame.encoded(), slow, writer)
+                await self._dribble(frame.encoded(), slow, writer)
             else:
                 writer.write(frame.encoded())
                 await writer.drain()
+
+    async def _dribble(self, data: bytes, fault: Fault, writer: asyncio.StreamWriter) -> None:
+        """Write so slowly (`rate` bytes a second, 10) that a reader without a deadline waits for ever.
+
+        What is left when the fault is switched off is written at once.
+        """
+        pause = 1.0 / float(fault.params.get("rate", 10))
+        for at in range(len(data)):
+            if not self.board.is_on(fault.id):
+                writer.write(data[at:])
+                break
+            writer.write(data[at : at + 1])
+            await writer.drain()
+            await asyncio.sleep(pause)
+        await writer.drain()
 
     # --- faults ------------------------------------------------------------------------------------------
 
@@ -361,15 +376,6 @@ def _instead(fault: Fault) -> tuple[Head, bytes]:
         headers["retry-after"] = str(fault.params["retry_after"])
     headers["content-length"] = str(len(text.encode()))
     return Head(first=f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}", headers=headers), text.encode()
-
-
-async def _dribble(data: bytes, fault: Fault, writer: asyncio.StreamWriter) -> None:
-    """Write so slowly (`rate` bytes a second, 10) that a reader without a deadline waits for ever."""
-    pause = 1.0 / float(fault.params.get("rate", 10))
-    for each in data:
-        writer.write(bytes([each]))
-        await writer.drain()
-        await asyncio.sleep(pause)
 
 
 async def _first_of(*works: Awaitable[None]) -> None:

@@ -26,15 +26,15 @@ class Line:
         body = {"kind": kind, "channel": "wire", "broker": "kite", **fields}
         return self.kite.control("POST", "/faults", **body)
 
-    def call(self, method="GET", path="/orders", *, seconds=5.0, **more):
-        async def call():
-            timeout = aiohttp.ClientTimeout(total=seconds)
-            async with aiohttp.ClientSession(timeout=timeout) as client:
-                asked = client.request(method, self.url + path, headers=self.headers, **more)
-                async with asked as reply:
-                    return reply.status, await reply.read(), dict(reply.headers)
+    async def calling(self, method, path, *, seconds, **more):
+        timeout = aiohttp.ClientTimeout(total=seconds)
+        async with aiohttp.ClientSession(timeout=timeout) as client:
+            asked = client.request(method, self.url + path, headers=self.headers, **more)
+            async with asked as reply:
+                return reply.status, await reply.read(), dict(reply.headers)
 
-        return self.kite.run(call())
+    def call(self, method="GET", path="/orders", *, seconds=5.0, **more):
+        return self.kite.run(self.calling(method, path, seconds=seconds, **more))
 
     def place(self):
         form = {
@@ -176,6 +176,24 @@ def test_a_reply_can_come_byte_by_byte_for_ever(line):
 
     with pytest.raises(TimeoutError):
         line.call(seconds=0.5)
+
+
+def test_a_reply_that_comes_byte_by_byte_comes_whole_once_that_is_switched_off(line):
+    line.fault("slow_loris", operation="GET /orders", params={"rate": 5})
+    board = line.kite.sim.world.faults
+
+    async def heal():
+        while not any(struck for _, struck in board.listing()):  # noqa: ASYNC110 - the pace of asking
+            await asyncio.sleep(0.01)
+        board.clear()
+
+    async def story():
+        reply, _ = await asyncio.gather(line.calling("GET", "/orders", seconds=30.0), heal())
+        return reply
+
+    status, body, _ = line.kite.run(story())
+
+    assert (status, json.loads(body)["data"]) == (200, [])
 
 
 def test_a_reply_can_be_late(line):

@@ -31,8 +31,8 @@ def calm(few):
 
 
 @pytest.mark.parametrize(("account", "most"), [(KITE, 5.0), (XTS, 8.0)])
-def test_a_line_that_is_open_and_dead_is_noticed_by_its_deadline(calm, account, most):
-    assert half_open(calm, account) < most + 2.0  # a loaded machine; bench/feeds.py measures
+def test_a_line_that_is_open_and_dead_is_noticed_by_its_deadline(calm, account, most, gate):
+    gate(f"{calm.broker(account)}: open and dead → the page knows", half_open(calm, account), most=most)
 
 
 def test_a_fill_the_stream_lost_is_found_by_the_next_read(calm):
@@ -49,12 +49,12 @@ def test_streams_cut_together_come_back_live_and_reconciled(calm):
     assert calm.differences() == []
 
 
-def test_switching_off_and_on_in_the_middle_of_trading_loses_nothing(calm):
+def test_switching_off_and_on_in_the_middle_of_trading_loses_nothing(calm, gate):
     found = switching(calm, switches=6)
 
     assert found.lost == []
     assert found.passed_after == 0
-    assert max(found.returned) < 1.0
+    gate("real-time off under load, returned", max(found.returned), most=1)
     assert found.updates > 20
 
 

@@ -293,7 +293,7 @@ def test_a_cut_stream_means_reconnect_and_works_again(sim, mode):
     assert update.status is OrderStatus.OPEN
 
 
-def test_a_half_open_stream_is_noticed_within_its_deadline(sim):
+def test_a_half_open_stream_is_noticed_within_its_deadline(sim, gate):
     async def story():
         async with at_desk(sim) as seat:
             await seat.listen()
@@ -306,8 +306,7 @@ def test_a_half_open_stream_is_noticed_within_its_deadline(sim):
 
     assert type(why) is BrokerUnreachableError
     assert "silent" in str(why)
-    assert seconds < 6.5
-    print(f"half-open noticed after {seconds:.2f} s")
+    gate("half-open Kite stream noticed by the adapter", seconds, most=5)
 
 
 @pytest.mark.parametrize(
