@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
+import subprocess
+import sys
 
 import httpx2
 import pytest
@@ -193,3 +197,167 @@ def test_nothing_of_the_service_outlives_a_host_that_is_killed(tmp_path, sims):
         return True
 
     eventually(is_free, what="the data folder given up")
+
+
+SECRET = "a secret of the host and the service"
+
+
+class ServiceBeside:
+    """`orderwire serve` as a process of its own, which posts to the host."""
+
+    def __init__(self, host):
+        self.host = host
+        self.process = None
+
+    def start(self):
+        environment = self.host.environment | {
+            "ORDERWIRE_HOST_URL": self.host.url,
+            "ORDERWIRE_HOST_SECRET": SECRET,
+        }
+        self.log = (self.host.folder / "service.log").open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "orderwire", "serve", "--make"],
+            stdout=self.log,
+            stderr=self.log,
+            env=os.environ | environment,
+            start_new_session=True,
+        )
+
+    def stop(self, how=signal.SIGTERM):
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, how)
+            self.process.wait(30)
+            self.log.close()
+
+
+@pytest.mark.timeout(240)
+def test_beside_the_host_it_posts_signed_webhooks_and_either_may_restart(tmp_path, sims):
+    host = ExampleHost(
+        tmp_path, sims, ORDERWIRE_MOUNT="beside", ORDERWIRE_HOST_SECRET=SECRET, ORDERWIRE_TAKE_OVER="zerodha"
+    )
+    service = ServiceBeside(host)
+    host.start()
+    try:
+        host.log_in_to_broker("zerodha", zerodha_token(sims))
+        service.start()
+        host.await_freshness("zerodha", "LIVE")
+        assert host.await_state("live")["pid"] == 0  # it is not ours to start
+        placed = httpx2.post(
+            f"{host.service_url}/api/v1/placeorder",
+            json={
+                "apikey": host.api_key,  # the host's own: a script changes nothing but the host
+                "strategy": "s",
+                "symbol": "INFY",
+                "exchange": "NSE",
+                "action": "BUY",
+                "quantity": "3",
+                "pricetype": "LIMIT",
+                "price": "1400",
+                "product": "MIS",
+            },
+            trust_env=False,
+            timeout=30,
+        ).json()
+        assert await_on_the_bus(host, placed["orderid"], "open")["quantity"] == 3
+
+        service.stop(signal.SIGKILL)
+        assert "has not been heard" in host.await_state("away")["detail"]
+        service.start()
+        host.await_state("live")
+        host.await_freshness("zerodha", "LIVE")  # its login was kept
+
+        host.stop()
+        sims.ask("POST", "/market/cancel", {"uid": f"kite:{placed['orderid']}"})
+        eventually(
+            lambda: [
+                row
+                for row in orders_of(host)
+                if row["orderid"] == placed["orderid"] and row["order_status"] == "cancelled"
+            ],
+            what="the service's own book",
+        )
+        host.start()
+        host.await_state("live")
+        missed = await_on_the_bus(host, placed["orderid"], "cancelled")
+        assert missed["epoch"] == host.bus()[0]["epoch"]
+    finally:
+        host.stop()
+        service.stop()
+
+
+def orders_of(host):
+    key = json.loads((host.folder / "host" / "host.json").read_text())["api_key"]
+    reply = httpx2.post(
+        f"{host.service_url}/api/v1/orderbook", json={"apikey": key}, trust_env=False, timeout=30
+    )
+    return reply.json()["data"]["orders"]
+
+
+@pytest.mark.timeout(120)
+def test_the_doctor_refuses_an_app_key_that_the_host_logs_in_with(tmp_path, sims):
+    host = ExampleHost(tmp_path, sims, broker="jainam")
+    add_jainam(host, sims, app_key=XTS_KEY.upper())
+    host.start()
+    try:
+        host.log_in_to_broker("jainam", host.jainam_token())
+        refused = host.await_freshness("jainam", "STALE")
+        done = doctor(host)
+    finally:
+        host.stop()
+
+    assert "second app key" in refused["detail"]
+    assert done.returncode == 1
+    assert "logs in with the app key that the host of trader uses" in " ".join(done.stdout.split())
+    assert "logs in with the app key" in " ".join(doctor(host).stdout.split())  # also while no service runs
+
+
+def doctor(host):
+    return subprocess.run(
+        [sys.executable, "-m", "orderwire", "doctor", "--data-dir", str(host.folder / "data")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"COLUMNS": "400"},
+    )
+
+
+@pytest.mark.timeout(120)
+def test_a_second_host_is_told_whose_the_service_is_and_works_as_before(tmp_path, sims):
+    host = ExampleHost(tmp_path, sims)
+    host.start()
+    second = ExampleHost(
+        tmp_path, sims, ORDERWIRE_MOUNT="beside", ORDERWIRE_DATA_DIR=host.environment["ORDERWIRE_DATA_DIR"]
+    )
+    try:
+        host.await_state("live")
+        second.start()
+        assert "The accounts of trader are told to app (process" in second.await_state("refused")["detail"]
+        assert second.browser.get("/orderbook").is_success
+    finally:
+        second.stop()
+        host.stop()
+
+
+@pytest.mark.timeout(120)
+def test_uninstalled_nothing_is_left_and_installed_again_the_data_is_there(tmp_path, sims):
+    host = ExampleHost(tmp_path, sims)
+    host.start()
+    try:
+        host.log_in_to_broker("zerodha", zerodha_token(sims))
+        host.await_freshness("zerodha", "LIVE")
+        order_id = host.place("zerodha-trader")
+        epoch = await_on_the_bus(host, order_id, "complete")["epoch"]
+        host.stop()
+        before = sorted(path.name for path in (tmp_path / "host").iterdir())
+
+        host.start()  # a newer release would start the same way
+        host.await_freshness("zerodha", "LIVE")
+        second = await_on_the_bus(host, host.place("zerodha-trader"), "complete")
+        assert order_id in {row["orderid"] for row in orders_of(host)}
+        assert second["epoch"] == epoch
+    finally:
+        host.stop()
+
+    assert before == ["host.json"]  # the host's own
+    assert {path.name for path in tmp_path.iterdir()} == {"brokersim.log", "data", "host", "host.log"}
