@@ -667,3 +667,22 @@ def test_a_renewal_that_fails_is_tried_again():
     desk.run(story)
 
     assert desk.renewals == 3
+
+
+def test_trades_and_positions_are_read_at_once_and_then_once_a_second_however_often_they_move():
+    async def story(desk):
+        async def trade_book():
+            read.append(asyncio.get_running_loop().time())
+            return []
+
+        await asyncio.sleep(10)
+        desk.broker.trade_book = trade_book
+        for _ in range(23):
+            desk.broker.on_positions_moved()
+            await asyncio.sleep(0.2)
+        await asyncio.sleep(10)
+
+    read = []
+    Desk().run(story)
+
+    assert read == pytest.approx([10, 11, 12, 13, 14, 15])

@@ -83,6 +83,9 @@ _BLOCKED_MOST, _BLOCKED_MEMORY = 5.0, 600.0
 """Seconds for which an adapter may hold up everybody's feeds within so many seconds; then it is cut off."""
 _MOST_ODD = 1000
 """Odd rows remembered of an account and session day; beyond, each is told at every read."""
+_SIDE_BOOKS_PACE = 1.0
+"""Seconds from one reading of trades and positions to the next: a broker counts them with the order book's reads, and
+an order that fills five times a second must not have its own book wait behind them, or be refused with 429."""
 _AFTER_CRASH = 5.0
 _ALERT_PAUSE = 600.0
 """Seconds in which one account raises the same alert once."""
@@ -672,6 +675,7 @@ class FeedSupervisor:
             await self._airlock("positions", self.poller.read_positions())
             self._tell_odd("positions")
             self._side_books_read = True
+            await asyncio.sleep(_SIDE_BOOKS_PACE)
 
     # --- listening -------------------------------------------------------------------------------------
 
