@@ -190,6 +190,8 @@ class Sender:
         self.free: list[Line] = []
         self.codes: Counter[str] = Counter()
         self.offered = self.refused = 0
+        self._ended = False
+        self._connecting: set[asyncio.Task[None]] = set()
         guess = body | {"checksum": "0" * 64}
         path = self._address.path
         self._requests = [
@@ -207,7 +209,17 @@ class Sender:
         return head.encode() + content
 
     def lost(self) -> None:
-        self._again = asyncio.ensure_future(self._connect())
+        if not self._ended:
+            again = asyncio.ensure_future(self._connect())
+            self._connecting.add(again)
+            again.add_done_callback(self._connecting.discard)
+
+    async def _end(self) -> None:
+        self._ended = True
+        under_way = list(self._connecting)
+        for again in under_way:
+            again.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _connect(self) -> None:
         with contextlib.suppress(OSError):
@@ -227,6 +239,7 @@ class Sender:
                 else:
                     self.refused += 1
             await asyncio.sleep(0.002)
+        await self._end()
         print(
             json.dumps(
                 {

@@ -116,7 +116,7 @@ WORLDS: Final[Mapping[str, World]] = MappingProxyType(
                 waits=(Wait(share=0.9, median=0.08), Wait(share=0.1, median=1.8, sigma=0.2)),
             ),
             World(name="unsteady days", bad_days=0.3, waits=(Wait(median=0.059, sigma=0.4),), day_sigma=0.02),
-            World(name="latency just met", waits=(Wait(median=0.225),)),
+            World(name="latency just met", waits=(Wait(median=0.205),)),
             World(name="latency just missed", waits=(Wait(median=0.30),)),
             World(name="latency just bearable", waits=(Wait(median=0.53),)),
             World(name="latency just unbearable", waits=(Wait(median=0.60),)),
