@@ -108,6 +108,16 @@ def test_the_tail_is_what_follows_in_each_shard_asked_for(database, clock, count
     assert len(tail(database, dict.fromkeys(asked, 0), most=1)) == 1
 
 
+def test_the_heads_of_some_shards_are_those_of_all(database):
+    take(database, "A1", "A2", "A3")
+    every = heads(database)
+
+    with database.read() as connection:
+        some = shards.heads(connection, [shard_of("A1"), shard_of("A2")])
+
+    assert some == {shard: every[shard] for shard in (shard_of("A1"), shard_of("A2"))}
+
+
 def test_nobody_asked_for_gives_nothing(database):
     assert tail(database, {}) == []
 

@@ -158,7 +158,7 @@ class Relay:
 
     def _unpublished(self, wanted: Collection[int]) -> tuple[dict[StreamKey, list[Row]], dict[int, int]]:
         with self._database.read() as connection:
-            heads = shards.heads(connection)
+            heads = shards.heads(connection, wanted)
             keys = {shard: StreamKey(shard, heads[shard].generation) for shard in wanted if shard in heads}
             after = {shard: self._place_of(key, heads[shard]) for shard, key in keys.items()}
             behind = {shard: place for shard, place in after.items() if place < heads[shard].position}

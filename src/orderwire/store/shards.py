@@ -8,7 +8,7 @@ accounts has. A shard's counter is locked from just before the outbox rows until
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 from zlib import crc32
@@ -121,12 +121,14 @@ def begin_generation(connection: Connection, shard: int, *, instead_of: str) -> 
 
 # --- reading ------------------------------------------------------------------------------------------
 
-_HEADS = select(schema.shards)
+_HEADS = select(_TABLE.shard, _TABLE.position, _TABLE.generation)
+_SOME_HEADS = _HEADS.where(_TABLE.shard.in_(bindparam("shards", expanding=True)))
 
 
-def heads(connection: Connection) -> dict[int, Head]:
-    """Return how far each shard got; a shard that never had a change is not in it."""
-    return {row.shard: Head(row.position, row.generation) for row in connection.execute(_HEADS)}
+def heads(connection: Connection, only: Collection[int] | None = None) -> dict[int, Head]:
+    """Return how far each shard got, of all or some; before the first change of all there are none."""
+    asked = (_HEADS, None) if only is None else (_SOME_HEADS, {"shards": list(only)})
+    return {shard: Head(position, generation) for shard, position, generation in connection.execute(*asked)}
 
 
 def tail(connection: Connection, after: Mapping[int, int], *, most: int) -> list[Row]:
