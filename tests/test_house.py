@@ -14,7 +14,14 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "orderwire"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-AIRLOCKS = {"engine.py", "feeds/supervisor.py", "brokers/registry.py", "web/app.py", "openalgo/mount.py"}
+AIRLOCKS = {
+    "engine.py",
+    "feeds/supervisor.py",
+    "brokers/registry.py",
+    "web/app.py",
+    "web/follow.py",
+    "openalgo/mount.py",
+}
 CARRIERS = {"store/database.py", "feeds/watched.py"}
 """Hand whatever was raised to the thread or coroutine that it is for; nothing is kept from anybody."""
 THREADS = {"engine.py", "feeds/loop.py"}

@@ -13,7 +13,7 @@ import httpx2
 import typer
 from rich.table import Table
 
-from orderwire import access, duty, keeping, reporting, service, trading
+from orderwire import access, duty, keeping, reporting, roles, service, trading
 from orderwire.brokers.checklist import Finding
 from orderwire.brokers.registry import load_brokers
 from orderwire.config import Settings
@@ -64,6 +64,7 @@ def _fail(message: str) -> NoReturn:
 app.add_typer(keeping.app)
 app.add_typer(trading.app)
 app.add_typer(reporting.app)
+app.add_typer(roles.app)
 
 
 # --- the service --------------------------------------------------------------------------------------

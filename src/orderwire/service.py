@@ -30,6 +30,9 @@ from orderwire.feeds.desk import Desk
 from orderwire.feeds.fleet import FeedAccount, Fleet, FleetTools
 from orderwire.feeds.loop import FeedLoop, leave_with_parent
 from orderwire.feeds.market import Market, load_calendar
+from orderwire.feeds.ownership import Ownership
+from orderwire.feeds.remote import Errands, RemoteDesk, RemoteFleet
+from orderwire.feeds.requests import Counter
 from orderwire.monitoring.metrics import Sources, disk_of
 from orderwire.monitoring.notifier import Notifier, NotifierTools
 from orderwire.monitoring.station import Station
@@ -41,7 +44,9 @@ from orderwire.store import sealing
 from orderwire.store.accounts import Account, Accounts, Login
 from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
+from orderwire.store.feedstates import FeedStates
 from orderwire.store.invitations import Invitations
+from orderwire.store.leases import Leases
 from orderwire.store.notifications import Notifications
 from orderwire.store.retention import Housekeeper
 from orderwire.store.survey import Voices
@@ -58,6 +63,9 @@ _log = structlog.get_logger(__name__)
 
 KEY_FILE = "sealing-key.json"
 CONTROL_SOCKET = "control.sock"
+
+DRAIN_WITHIN = 30
+"""Seconds one of several workers may take to hand its accounts over before it is ended."""
 
 MARKET_NEAR = timedelta(minutes=30)
 """How long before a market opens the operator is told what would matter then."""
@@ -81,8 +89,15 @@ class Records:
     url: str
 
     def office(self, gate: RolloutGate | None = None) -> Office:
-        """Return what commands work with while no service runs; `gate` is the running service's."""
+        """Return what commands work with while no service runs here; `gate` is the running service's.
+
+        On a shared database what only an account's owner can do is asked of it.
+        """
+        errands = Errands(self.database, clock=self.database.clock)
+        shared = self.database.dialect == "postgresql"
         return Office(
+            fleet=RemoteFleet(errands, FeedStates(self.database)) if shared else None,
+            desk=RemoteDesk(errands, self.database) if shared else None,
             users=self.users,
             accounts=self.accounts,
             brokers=self.brokers,
@@ -226,16 +241,21 @@ class Service:
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
         brokers: BrokerRegistry | None = None,
+        worker: str = "",
     ) -> None:
+        """`worker`: one of several processes, under this name, that own a share of the accounts each."""
         self.settings = settings
         self.clock = clock or SystemClock()
         self.records = open_records(settings, clock=self.clock, brokers=brokers)
+        self.leases = Leases(self.records.database, worker) if worker else None
         self.engine = EventEngine(1)
         self.market = Market(
             load_calendar(settings.market_calendar), clock=self.clock, always_open=settings.market_always_open
         )
         self.engine.register(EventType.TIMER, self.market.on_timer)
-        self.book = OrderBook(self.records.database, clock=self.clock, broker_now=self._broker_now)
+        self.book = OrderBook(
+            self.records.database, clock=self.clock, broker_now=self._broker_now, tenure=self.leases
+        )
         self.loop = FeedLoop()
         self.pilot = Pilot(
             settings,
@@ -245,6 +265,7 @@ class Service:
             feeds=lambda: self.fleet,
             depth=lambda: self.engine.statistics().depth,
             clock=self.clock,
+            leads=self._leads if worker else None,
         )
         self.hosts = HostLine(self._host_tools())
         self.fleet = Fleet(
@@ -261,6 +282,7 @@ class Service:
             ),
             self.loop,
         )
+        self.crew = self._crew(self.leases) if self.leases else None
         self.desk = Desk(fleet=self.fleet, book=self.book, database=self.records.database, now=self.clock.now)
         self.book.on_verify = self.fleet.hint
         self.book.on_broken = self._broken
@@ -279,6 +301,8 @@ class Service:
             metrics_port=settings.metrics_port,
         ).attach(self.app)
         self.subscriptions = web.subscriptions
+        if self.crew is not None:
+            self.crew.serve(Counter(desk=self.desk, fleet=self.fleet, take_postback=web.verifier.verify))
         routes = operations.blueprint(self._office)
         self.app.extensions["csrf"].exempt(routes)
         self.app.register_blueprint(routes)
@@ -329,7 +353,13 @@ class Service:
             clock=self.clock,
             market_open=self.market.is_open,
             private=self.settings.private_targets,
+            leads=self._leads,
+            shared=self.leases is not None,
         )
+
+    def _leads(self) -> bool:
+        """Whether this process does what only one of several should."""
+        return self.crew is None or self.crew.leads
 
     def _services(self) -> Services:
         return Services(
@@ -345,22 +375,40 @@ class Service:
             brokers=self.records.brokers,
             notifications=self.records.notifications,
             pilot=self.pilot,
+            verifies=self.fleet,
+        )
+
+    def _crew(self, leases: Leases) -> Ownership:
+        return Ownership(
+            leases,
+            database=self.records.database,
+            fleet=self.fleet,
+            book=self.book,
+            clock=self.clock,
+            version=version("orderwire"),
+            place=f"{socket.gethostname()}:{os.getpid()}",
         )
 
     def start(self) -> None:
         """Bring it up: what is written down, the dispatcher, then the feeds; the page is usable after that."""
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.book.attach(self.engine)
-        Housekeeper(self.records.database, keep_days=self.settings.keep_days).attach(self.engine)
+        Housekeeper(self.records.database, keep_days=self.settings.keep_days, leads=self._leads).attach(
+            self.engine
+        )
         self.notifier.attach(self.engine)
         self.pilot.attach(self.engine)
         self.hosts.attach(self.engine)
         self.hostposts.attach(self.engine)
         self._weekly_draft().attach(self.engine)
+        if self.crew is not None:
+            self.crew.attach(self.engine)
         self.engine.start()
         self.loop.start()
         self.loop.submit(self.station.watchdog.guard())
-        self.fleet.start()
+        self.fleet.start(everybody=self.crew is None)
+        if self.crew is not None:
+            self.crew.enter()
         if self.settings.leave_with_parent:
             self.loop.submit(leave_with_parent())
         self.loop.submit(self.pilot.watch())
@@ -377,6 +425,7 @@ class Service:
             folder=self.settings.data_dir,
             owners=lambda: len({account.owner for account in accounts.all()}),
             clock=self.clock,
+            leads=self._leads,
         )
 
     def close_clients(self) -> None:
@@ -388,6 +437,8 @@ class Service:
     def stop(self) -> None:
         """Take it down in the opposite order; what was queued is delivered and committed first."""
         self.close_clients()
+        if self.crew is not None:
+            self.crew.drain()
         self.fleet.stop()
         self.loop.stop()
         left = self.engine.stop(timeout=2.0)
@@ -407,9 +458,9 @@ class Service:
         self.fleet.refresh(account)
 
 
-def control_socket(settings: Settings) -> Path:
-    """Return where the running service listens for commands: beside its database."""
-    return settings.data_dir / CONTROL_SOCKET
+def control_socket(settings: Settings, worker: str = "") -> Path:
+    """Return where the running service (or one of several workers) listens for commands: in the data folder."""
+    return settings.data_dir / (f"{worker}.sock" if worker else CONTROL_SOCKET)
 
 
 def open_listener(settings: Settings, *, port: int | None = None, option: str = "--port") -> socket.socket:
@@ -431,9 +482,9 @@ def open_listener(settings: Settings, *, port: int | None = None, option: str = 
     return listener
 
 
-def open_control_listener(settings: Settings) -> socket.socket:
+def open_control_listener(settings: Settings, worker: str = "") -> socket.socket:
     """Bind the control socket, readable by its owner alone. Raises ConfigurationError."""
-    path = control_socket(settings)
+    path = control_socket(settings, worker)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
@@ -452,19 +503,16 @@ def open_control_listener(settings: Settings) -> socket.socket:
     return listener
 
 
-def serve(settings: Settings, *, build: Callable[[Settings], Service] = Service) -> None:
-    """Run the service that `build` makes under one gunicorn worker until it is told to stop (docs/decisions/0001)."""
+def serve(settings: Settings, *, build: Callable[[Settings], Service] = Service, worker: str = "") -> None:
+    """Run the service that `build` makes under one gunicorn worker until it is told to stop (docs/decisions/0001).
+
+    A `worker` of several has no pages: it listens on its control socket, and for probes where that is asked for.
+    """
     from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - 0.2 s that no other command needs
     from gunicorn.workers.gthread import ThreadWorker  # noqa: PLC0415 - see above
 
     open_records(settings).database.close()
-    listeners = [open_listener(settings), open_control_listener(settings)]
-    if settings.metrics_port:
-        listeners.append(open_listener(settings, port=settings.metrics_port, option="ORDERWIRE_METRICS_PORT"))
-    if settings.subscriptions_port:
-        listeners.append(
-            open_listener(settings, port=settings.subscriptions_port, option="ORDERWIRE_SUBSCRIPTIONS_PORT")
-        )
+    listeners = _listeners(settings, worker)
     held: list[Service] = []
 
     def stop(_server: object, _worker: object) -> None:
@@ -485,6 +533,8 @@ def serve(settings: Settings, *, build: Callable[[Settings], Service] = Service)
         def load_config(self) -> None:
             for name, value in _gunicorn_settings(settings, listeners).items():
                 self.cfg.set(name, value)
+            if worker:
+                self.cfg.set("graceful_timeout", DRAIN_WITHIN)
             self.cfg.set("worker_class", Worker)
             self.cfg.set("worker_exit", stop)
 
@@ -495,6 +545,20 @@ def serve(settings: Settings, *, build: Callable[[Settings], Service] = Service)
             return service.app
 
     Application().run()
+
+
+def _listeners(settings: Settings, worker: str) -> list[socket.socket]:
+    listeners = [open_control_listener(settings, worker)]
+    if settings.metrics_port:
+        listeners.append(open_listener(settings, port=settings.metrics_port, option="ORDERWIRE_METRICS_PORT"))
+    if worker:
+        return listeners
+    listeners.insert(0, open_listener(settings))
+    if settings.subscriptions_port:
+        listeners.append(
+            open_listener(settings, port=settings.subscriptions_port, option="ORDERWIRE_SUBSCRIPTIONS_PORT")
+        )
+    return listeners
 
 
 def _gunicorn_settings(settings: Settings, listeners: list[socket.socket]) -> dict[str, Any]:

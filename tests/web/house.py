@@ -442,6 +442,7 @@ def a_house(
         brokers=brokers,
         pilot=pilot,
         notifications=Notifications(database, a_keyring(folder / "sealing.key")),
+        verifies=fleet,
     )
     house.app = create_app(house.services, assets=assets, log=log)
     engine.start()

@@ -519,38 +519,38 @@ def mute_browser(house: House) -> Iterator[Mute]:
         yield mute
 
 
+@pytest.fixture
+def patient(server: House) -> House:
+    """A server that does not give up a client that answers no ping."""
+    server.web.socketio.server.eio.ping_timeout = 3600
+    return server
+
+
 @pytest.mark.parametrize("rows", [500, 5000], ids=["conflated", "behind"])
 @pytest.mark.usefixtures("traced")
-def test_a_browser_that_stops_acknowledging_costs_bounded_memory_and_is_resynced(server, rows):
-    with mute_browser(server) as mute:
-        (client,) = server.web.realtime.audience
-        flood(server, MOST_REMEMBERED, rows=rows)  # what the page keeps of every change is full now
+def test_a_browser_that_stops_acknowledging_costs_bounded_memory_and_is_resynced(patient, rows):
+    with mute_browser(patient) as mute:
+        (client,) = patient.web.realtime.audience
+        flood(patient, MOST_REMEMBERED, rows=rows)  # what the page keeps of every change is full now
         unread = [mute.event() for _ in range(128)]
-        before = held_bytes(server)
+        before = held_bytes(patient)
 
-        flood(server, 6000, rows=rows)
+        flood(patient, 6000, rows=rows)
 
-        grown = held_bytes(server) - before
+        grown = held_bytes(patient) - before
 
         assert client.outbox.outstanding == 128
         assert len(client.outbox) <= 2048
         assert grown < 500_000
         for number, _, _ in unread:
             mute.acknowledge(number)
-        assert last_word(mute, server) == {
-            row.order.row: row.order.filled_quantity for row in server.log.rows[ACC].values()
+        assert last_word(mute, patient) == {
+            row.order.row: row.order.filled_quantity for row in patient.log.rows[ACC].values()
         }
 
 
 UPDATES = 60_000
 """What docs/reference/figures.md promises a client may miss."""
-
-
-@pytest.fixture
-def patient(server: House) -> House:
-    """A server that does not give up a client that answers no ping."""
-    server.web.socketio.server.eio.ping_timeout = 3600
-    return server
 
 
 @pytest.mark.timeout(300)

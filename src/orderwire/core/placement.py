@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+Owned = TypeVar("Owned", bound=str)
 
 
 def share(accounts: int, workers: Sequence[str], me: str) -> int:
@@ -16,6 +19,6 @@ def share(accounts: int, workers: Sequence[str], me: str) -> int:
     return whole + (sorted(workers).index(me) < rest)
 
 
-def surplus(owned: Sequence[str], fair: int) -> list[str]:
+def surplus(owned: Iterable[Owned], fair: int) -> list[Owned]:
     """Return what to give up: no more than is above the fair share, and always the same ones."""
     return sorted(owned)[fair:]

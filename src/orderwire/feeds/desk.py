@@ -75,12 +75,15 @@ class Desk:
         self._database = database
         self._now = now
 
-    def place(self, account: AccountId, request: OrderRequest, *, idempotency_key: str = "") -> Submission:
+    def place(
+        self, account: AccountId, request: OrderRequest, *, idempotency_key: str = "", tag: str = ""
+    ) -> Submission:
         """Place one order and return its submission: ACCEPTED, REFUSED (with the broker's words) or UNKNOWN.
 
         UNKNOWN means that the broker may have it; the book is read and tells. Raises InvalidRequestError,
         NotFoundError for an account that is not there, SessionExpiredError before anything is sent. A second
-        call with the same idempotency key returns the first one's submission and sends nothing.
+        call with the same idempotency key returns the first one's submission and sends nothing. `tag`: as `new_tag`
+        makes them, where who asks must know it beforehand.
         """
         adapter = self._fleet.adapter(account)
         if idempotency_key:
@@ -89,7 +92,7 @@ class Desk:
                 return earlier
         self._check(adapter, request)
         try:
-            submission = self._write_down(adapter, request, idempotency_key)
+            submission = self._write_down(adapter, request, idempotency_key, tag or new_tag())
         except AlreadySubmittedError as error:
             return error.submission
         return self._send(adapter, submission)
@@ -157,8 +160,7 @@ class Desk:
         near = suggestions(request.symbol, known)
         return f" Did you mean {', '.join(near)}?" if near else ""
 
-    def _write_down(self, adapter: BrokerAdapter, request: OrderRequest, key: str) -> Submission:
-        tag = new_tag()
+    def _write_down(self, adapter: BrokerAdapter, request: OrderRequest, key: str, tag: str) -> Submission:
         submission = Submission(
             id=tag,
             account=adapter.profile.account,

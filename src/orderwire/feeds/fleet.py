@@ -147,16 +147,22 @@ class Fleet:
         """One login of an account at a time: at some brokers each ends the one before."""
         self._loaded: dict[str, date] = {}
         """The session day whose list each broker's adapters have."""
+        self._at_start: dict[str, date | None] = {}
+        """The session day of the lists there were when we started."""
         self._around: FeedSurroundings | None = None
 
     # --- starting and stopping -------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start a feed for every account; returns once they run, before they are reconciled."""
+    def start(self, *, everybody: bool = True) -> None:
+        """Start a feed for every account; returns once they run, before they are reconciled.
+
+        Without `everybody` only what `add` is told of runs.
+        """
         for broker in self._tools.brokers.classes:
+            self._at_start[broker] = self._tools.shelf.day(broker)
             self._instruments[broker] = DailyInstruments(self._tools.shelf.load(broker))
         self.loop.submit(self._open()).result(_START_WAIT)
-        for account in self._tools.logins.accounts():
+        for account in self._tools.logins.accounts() if everybody else ():
             self._add(account)
 
     def stop(self) -> None:
@@ -172,6 +178,15 @@ class Fleet:
     def remove(self, account: AccountId) -> None:
         """End an account's feed. No effect when there is none."""
         self.loop.submit(self._end(account)).result(_START_WAIT)
+
+    def drop(self, accounts: Iterable[AccountId]) -> None:
+        """End these feeds, all at the same time."""
+        gone = list(accounts)
+
+        async def end() -> None:
+            await asyncio.gather(*(self._end(account) for account in gone))
+
+        self.loop.submit(end()).result(_START_WAIT)
 
     # --- asking ----------------------------------------------------------------------------------------
 
@@ -360,7 +375,12 @@ class Fleet:
         if self._loaded.get(adapter.name) == day:
             return
         async with self._loading.setdefault(adapter.name, asyncio.Lock()):
-            if self._loaded.get(adapter.name) == day or self._tools.shelf.day(adapter.name) == day:
+            if self._loaded.get(adapter.name) == day:
+                return
+            if self._tools.shelf.day(adapter.name) == day:
+                if self._at_start.get(adapter.name) != day:  # another process has loaded it
+                    table = await asyncio.to_thread(self._tools.shelf.load, adapter.name)
+                    self._instruments[adapter.name].table = table
                 self._loaded[adapter.name] = day
                 return
             try:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Literal
+from typing import Literal, Protocol
 
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -26,7 +26,6 @@ from orderwire.core.recovery import Freshness
 from orderwire.engine import EventEngine
 from orderwire.logs import follows_updates
 from orderwire.meters import OTHER, Statistics
-from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
 
 _log = structlog.get_logger(__name__)
@@ -247,13 +246,31 @@ def disk_of(folder: Path) -> Disk:
     return Disk(total=usage.total, free=usage.free)
 
 
+class Commits(Protocol):
+    """What is asked of the book."""
+
+    @property
+    def blocked_seconds(self) -> float:
+        """How long the database has taken no writes."""
+        ...
+
+    @property
+    def held_back(self) -> int:
+        """How many events wait for it."""
+        ...
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Return what came, by broker and name."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """Where everything is counted; each may be asked from any thread."""
 
     engine: EventEngine
     database: Database
-    book: OrderBook
+    book: Commits
     fleet: Callable[[], FleetHealth]
     web: Callable[[], WebHealth]
     market_open: Callable[[], bool]
@@ -402,7 +419,7 @@ def readings(samples: Iterable[Sample], *, names: frozenset[str], at: float) -> 
     return Readings(at=at, values=values, buckets=buckets)
 
 
-def waiting(fleet: FleetHealth, book: OrderBook) -> tuple[str, ...]:
+def waiting(fleet: FleetHealth, book: Commits) -> tuple[str, ...]:
     """Say what keeps the service from being ready; empty when it is.
 
     An account that cannot be reconciled for want of a login or of its broker does not keep the others out.

@@ -123,6 +123,10 @@ class NotifierTools:
     feeds: Callable[[], Iterable[FeedStatus]]
     clock: Clock
     market_open: Callable[[], bool]
+    leads: Callable[[], bool] = lambda: True
+    """Whether this is the one process of several that sends; all write down."""
+    shared: bool = False
+    """Other processes write down as well: look often."""
     private: bool = False
     """Targets on this machine or its network are allowed."""
 
@@ -205,11 +209,15 @@ class Courier:
 
     def send_due(self) -> None:
         """Send what may go to this courier's targets now."""
+        if not self._tools.leads():
+            self._next_look = None
+            return
         waiting: defaultdict[str, list[Delivery]] = defaultdict(list)
         for delivery in self._kept.waiting():
             if int(delivery.target, 16) % COURIERS == self._share:
                 waiting[delivery.target].append(delivery)
-        self._next_look = self._tools.clock.now() + timedelta(seconds=1 if waiting else 60)
+        idle = 2 if self._tools.shared else 60
+        self._next_look = self._tools.clock.now() + timedelta(seconds=1 if waiting else idle)
         for target_id, deliveries in waiting.items():
             owner = deliveries[0].owner
             target = next((t for t in self._kept.targets(owner) if t.id == target_id), None)

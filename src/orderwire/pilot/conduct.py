@@ -66,9 +66,13 @@ class Pilot:
         feeds: Callable[[], Feeds],
         depth: Callable[[], int],
         clock: Clock,
+        leads: Callable[[], bool] | None = None,
     ) -> None:
-        """`depth` is how many events wait. Raises ConfigurationError when the flag's provider cannot be made."""
-        self.records = PilotRecords(database)
+        """`depth` is how many events wait. `leads`, where several processes share the pilot, says which one guards it.
+
+        Raises ConfigurationError when the flag's provider cannot be made.
+        """
+        self.records = PilotRecords(database, shared=leads is not None)
         self.gate = RolloutGate(
             self.records,
             Flag(open_provider(settings)),
@@ -83,7 +87,11 @@ class Pilot:
             depth=depth,
         )
         self.guard = Guard(
-            self.gate, action=GuardAction(settings.guard), limits=_limits(settings), clock=clock
+            self.gate,
+            action=GuardAction(settings.guard),
+            limits=_limits(settings),
+            clock=clock,
+            leads=leads or (lambda: True),
         )
         self._accounts = accounts
         self._feeds = feeds

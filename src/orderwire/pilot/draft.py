@@ -37,8 +37,13 @@ class WeeklyDraft:
         folder: Path,
         owners: Callable[[], int],
         clock: Clock,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`folder` is the data folder; `owners` says how many users there are to be asked."""
+        """`folder` is the data folder; `owners` says how many users there are to be asked.
+
+        `leads`: whether it is this process of several that writes.
+        """
+        self._leads = leads
         self._records = records
         self._voices = voices
         self._folder = folder / FOLDER
@@ -54,7 +59,7 @@ class WeeklyDraft:
     def on_timer(self, _event: Event) -> None:
         """Look once a day whether a week is over that has no draft."""
         today = self._clock.now().astimezone(IST).date()
-        if today == self._looked:
+        if today == self._looked or not self._leads():
             return
         try:
             self.write(today)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 
 from orderwire.clock import Clock
@@ -20,8 +22,17 @@ _log = structlog.get_logger(__name__)
 class Guard:
     """The guard of the rollout; on the pilot's lane, where waiting for the database delays nobody."""
 
-    def __init__(self, gate: RolloutGate, *, action: GuardAction, limits: GuardLimits, clock: Clock) -> None:
-        """With `GuardAction.OFF` it looks at nothing."""
+    def __init__(
+        self,
+        gate: RolloutGate,
+        *,
+        action: GuardAction,
+        limits: GuardLimits,
+        clock: Clock,
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """With `GuardAction.OFF` it looks at nothing. `leads`: whether it is this process of several that guards."""
+        self._leads = leads
         self._gate = gate
         self._action = action
         self._limits = limits
@@ -41,6 +52,8 @@ class Guard:
         if minute == self._looked:
             return []
         self._looked = minute
+        if not self._leads():
+            return []
         try:
             return self._look(minute)
         except StoreError as error:  # the next minute looks again

@@ -7,14 +7,16 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import Connection, Row, delete, func, insert, select
 
-from orderwire.core.evidence import Tally
+from orderwire.core.evidence import Tally, merged
 from orderwire.core.orders import AccountId
 from orderwire.core.rollout import Choice, Reason, Rollout
 from orderwire.store import audit, schema
 from orderwire.store.database import Database
 from orderwire.store.encoding import dumps, from_ns, loads
+from orderwire.store.statements import build
 
 
 class RolloutChange(Struct, frozen=True, kw_only=True):
@@ -42,8 +44,10 @@ class Enrolment(Struct, frozen=True, kw_only=True):
 class PilotRecords:
     """The pilot's memory. Any thread; nothing is cached."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, shared: bool = False) -> None:
+        """`shared`: several processes tell of the same minutes; what each tells is added up."""
         self._database = database
+        self._shared = shared
 
     def now_ns(self) -> int:
         """Return the time by which rows are stamped."""
@@ -132,14 +136,12 @@ class PilotRecords:
 
     def enrol(self, account: AccountId, *, broker: str, owner: str, reason: Reason) -> bool:
         """Remember that an account came onto real-time updates; False when it had before."""
-        table = schema.enrolments
 
         def work(connection: Connection) -> bool:
-            if connection.execute(select(table.c.at_ns).where(table.c.account == account)).first():
-                return False
             row = {"account": account, "broker": broker, "owner": owner, "reason": reason}
-            connection.execute(insert(table), {**row, "at_ns": self._database.clock.time_ns()})
-            return True
+            insert = build(connection.dialect.name).enrol
+            made = connection.execute(insert, {**row, "at_ns": self._database.clock.time_ns()})
+            return made.rowcount == 1
 
         return self._database.write(work)
 
@@ -153,18 +155,24 @@ class PilotRecords:
     # --- the minutes ----------------------------------------------------------------------------------
 
     def keep(self, tallies: Iterable[Tally]) -> None:
-        """Write minutes down; one that is there already is replaced."""
+        """Write minutes down; one that is there already is replaced, or added to where several tell of it."""
         table = schema.pilot_minutes
-        rows = [
-            {"minute": t.minute, "broker": t.broker, "cohort": t.cohort, "tally": dumps(t)} for t in tallies
-        ]
+        given = sorted(tallies, key=lambda t: (t.minute, t.broker, t.cohort))
 
         def work(connection: Connection) -> None:
-            for row in rows:
-                key = [table.c[name] == row[name] for name in ("minute", "broker", "cohort")]
+            if self._shared and given:
+                connection.exec_driver_sql("LOCK TABLE pilot_minutes IN SHARE ROW EXCLUSIVE MODE")
+            for tally in given:
+                key = (
+                    table.c.minute == tally.minute,
+                    table.c.broker == tally.broker,
+                    table.c.cohort == tally.cohort,
+                )
+                kept = connection.execute(select(table.c.tally).where(*key)).scalar()
+                whole = _added(loads(kept, Tally), tally) if kept and self._shared else tally
                 connection.execute(delete(table).where(*key))
-            if rows:
-                connection.execute(insert(table), rows)
+                row = {"minute": tally.minute, "broker": tally.broker, "cohort": tally.cohort}
+                connection.execute(insert(table), {**row, "tally": dumps(whole)})
 
         self._database.write(work)
 
@@ -182,6 +190,12 @@ class PilotRecords:
         """Return the first minute that was written down; None before any was."""
         with self._database.read() as connection:
             return connection.execute(select(func.min(schema.pilot_minutes.c.minute))).scalar()
+
+
+def _added(kept: Tally, told: Tally) -> Tally:
+    """Return what two processes told of the same minute; each has accounts of its own."""
+    whole = merged([kept, told], minute=told.minute, broker=told.broker, cohort=told.cohort)
+    return replace(whole, accounts=kept.accounts + told.accounts)
 
 
 def _in_force(connection: Connection) -> Rollout:

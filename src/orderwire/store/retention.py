@@ -75,8 +75,14 @@ class Housekeeper:
 
     LANE = "housekeeping"
 
-    def __init__(self, database: Database, *, keep_days: int) -> None:
-        """`keep_days`: session days kept besides today's; 0 keeps everything for ever."""
+    def __init__(
+        self, database: Database, *, keep_days: int, leads: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`keep_days`: session days kept besides today's; 0 keeps everything for ever.
+
+        `leads` says whether this is the one process of several that does it.
+        """
+        self._leads = leads
         self._database = database
         self._keep = timedelta(days=keep_days)
         self._done: date | None = None
@@ -90,7 +96,7 @@ class Housekeeper:
     def on_timer(self, _event: Event) -> None:
         """Forget what is too old unless it was done today. The lane's thread; a busy database is asked again."""
         today = session_date(self._database.clock.now())
-        if today == self._done:
+        if today == self._done or not self._leads():
             return
         try:
             gone = forget(self._database, before=today - self._keep)

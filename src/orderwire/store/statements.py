@@ -29,6 +29,7 @@ class Statements:
     open_shard: Insert
     advance_shard: Update
     settle: Update
+    enrol: Insert
 
 
 @cache
@@ -62,6 +63,7 @@ def build(dialect: str) -> Statements:
             inbox.c.received_ns <= bindparam("until"),
         )
         .values(settled_ns=bindparam("at")),
+        enrol=insert(schema.enrolments).on_conflict_do_nothing(),
     )
 
 

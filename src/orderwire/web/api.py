@@ -43,10 +43,7 @@ from orderwire.errors import (
     RateLimitedError,
     SessionExpiredError,
 )
-from orderwire.feeds.desk import Desk
-from orderwire.feeds.fleet import Fleet
 from orderwire.store.accounts import Account, Accounts
-from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
 from orderwire.store.notifications import Notifications
 from orderwire.store.submissions import submission_of
@@ -56,6 +53,7 @@ from orderwire.web import api_shapes as shapes
 from orderwire.web import forms, payloads
 from orderwire.web.outbox import Cursor
 from orderwire.web.payloads import Json
+from orderwire.web.ports import Book, Feeds, OrderDesk
 from orderwire.web.realtime import Log
 
 ORDER_LIMIT: Final = "10 per second; 600 per minute"
@@ -137,12 +135,12 @@ class ApiTools:
     accounts: Accounts
     database: Database
     notifications: Notifications
-    book: OrderBook
+    book: Book
     log: Log
     snapshot: Callable[[AccountId], Mapping[str, Any]]
     """Returns everything of an account, as the stream gives it."""
-    desk: Desk
-    fleet: Fleet
+    desk: OrderDesk
+    fleet: Feeds
     count_fault: Callable[[BaseException], str]
     """Counts a fault of ours and returns its number, as the airlock of the pages does."""
 

@@ -34,7 +34,6 @@ from orderwire.core.events import EventType
 from orderwire.core.health import WebHealth
 from orderwire.core.lifecycle import OrderChange
 from orderwire.core.orders import AccountId
-from orderwire.engine import EventEngine
 from orderwire.errors import (
     BrokerUnreachableError,
     ConfigurationError,
@@ -48,12 +47,10 @@ from orderwire.errors import (
     SessionExpiredError,
     StoreError,
 )
-from orderwire.feeds.desk import Desk
 from orderwire.feeds.fleet import Fleet
 from orderwire.pilot.conduct import Pilot
 from orderwire.store import outbox
 from orderwire.store.accounts import Accounts
-from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
 from orderwire.store.notifications import Notifications
 from orderwire.store.survey import Voices
@@ -70,7 +67,8 @@ from orderwire.web.outbox import Cursor
 from orderwire.web.pages import Pages
 from orderwire.web.paints import PaintTimes
 from orderwire.web.payloads import Json, milliseconds
-from orderwire.web.postbacks import PostbackCounts, Postbacks, PostbacksFirst
+from orderwire.web.ports import Book, Events, Feeds, OrderDesk
+from orderwire.web.postbacks import HandOver, PostbackCounts, Postbacks, PostbacksFirst
 from orderwire.web.realtime import Log, Reader, Realtime, TextPacket
 from orderwire.web.rollout import RolloutPages
 from orderwire.web.sessions import StoredSessions, web_key
@@ -134,16 +132,23 @@ class Services:
 
     settings: Settings
     clock: Clock
-    engine: EventEngine
+    engine: Events
     database: Database
-    book: OrderBook
-    fleet: Fleet
-    desk: Desk
+    book: Book
+    fleet: Feeds
+    desk: OrderDesk
     users: Users
     accounts: Accounts
     brokers: BrokerRegistry
     notifications: Notifications
     pilot: Pilot
+    verifies: Fleet | None = None
+    """Where postbacks are verified; None: `hand_over` tells their accounts' owners."""
+    hand_over: HandOver | None = None
+    greenlets: bool = False
+    """Run under gevent, one of several processes of this role."""
+    switchboard: Any = None
+    """Socket.IO's queue between those processes; None: each knows its own clients alone."""
 
 
 @dataclass(slots=True)
@@ -174,6 +179,7 @@ class Web:
     """How long changes take to the screen, stage by stage."""
     postbacks: PostbackCounts
     subscriptions: Subscriptions
+    verifier: Postbacks
 
     def health(self) -> WebHealth:
         """Say what was counted. Any thread."""
@@ -227,7 +233,7 @@ def create_app(services: Services, *, assets: Assets | None = None, log: Log | N
     _configure(app, services)
     limiter = Limiter(get_remote_address, app=app, storage_uri="memory://")
     CSRFProtect(app)
-    socketio = _socketio(app, services.settings)
+    socketio = _socketio(app, services)
     held = log or _StoredLog(services.database)
     realtime = Realtime(
         socketio,
@@ -253,6 +259,7 @@ def create_app(services: Services, *, assets: Assets | None = None, log: Log | N
         paints=paints,
         postbacks=postbacks.counts,
         subscriptions=subscriptions,
+        verifier=postbacks,
     )
     _attach_stream(socketio, services, realtime)
     _attach_templates(app, built)
@@ -318,13 +325,15 @@ def _keep_private(response: Response) -> Response:
     return response
 
 
-def _socketio(app: Flask, settings: Settings) -> SocketIO:
+def _socketio(app: Flask, services: Services) -> SocketIO:
+    queue = {"client_manager": services.switchboard} if services.switchboard is not None else {}
     return SocketIO(
         app,
-        async_mode="threading",
+        **queue,
+        async_mode="gevent" if services.greenlets else "threading",
         json=Json,
         serializer=TextPacket,
-        cors_allowed_origins=origins(settings),
+        cors_allowed_origins=origins(services.settings),
         manage_session=False,
         async_handlers=False,  # a client's requests are answered in order, on its own thread
         ping_interval=PING_EVERY,
@@ -341,8 +350,9 @@ def _postbacks(services: Services) -> Postbacks:
         database=services.database,
         engine=services.engine,
         book=services.book,
-        fleet=services.fleet,
+        fleet=services.verifies,
         clock=services.clock,
+        hand_over=services.hand_over,
     )
 
 

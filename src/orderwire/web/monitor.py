@@ -25,7 +25,7 @@ from flask_login import current_user
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from orderwire.core.alerts import RULES, Silence
-from orderwire.core.health import FeedHealth
+from orderwire.core.health import FeedHealth, FleetHealth
 from orderwire.core.latency import Stamps, trace
 from orderwire.core.orders import AccountId
 from orderwire.core.recovery import Freshness
@@ -66,6 +66,8 @@ class Monitor:
     accounts: Accounts
     users: Users
     metrics_port: int = 0
+    fleet: Callable[[], FleetHealth] | None = None
+    """Every feed there is, where this process has none; None: the station's own."""
 
     def attach(self, app: Flask) -> None:
         """Register the routes, and keep everything else off the metrics port."""
@@ -143,7 +145,7 @@ class Monitor:
 
     def page(self) -> ResponseReturnValue:
         """Show how everything is doing; the parts refresh themselves."""
-        fleet = self.station.sources.fleet()
+        fleet = self._fleet()
         return render_template(
             "operator.html",
             status=self.station.status(),
@@ -158,6 +160,9 @@ class Monitor:
             rules=RULES,
             long=request.args.get("span") == "6h",
         )
+
+    def _fleet(self) -> FleetHealth:
+        return (self.fleet or self.station.sources.fleet)()
 
     def _line(self, feed: FeedHealth) -> dict[str, Any]:
         tone, sign = TONES[feed.freshness] if feed.running else ("bad", "bad")
@@ -179,7 +184,7 @@ class Monitor:
     def account(self, account_id: str) -> ResponseReturnValue:
         """Show what happened on an account, without what is traded; looking is written into the audit."""
         account = self.accounts.get(account_id)
-        feeds = [feed for feed in self.station.sources.fleet().feeds if feed.account == account.id]
+        feeds = [feed for feed in self._fleet().feeds if feed.account == account.id]
         self._note_the_look(account.id)
         return render_template(
             "operator_account.html",

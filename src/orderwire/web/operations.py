@@ -20,14 +20,11 @@ from orderwire.core.hosts import FromHost
 from orderwire.core.orders import IST, AccountId, ModifyRequest, OrderId, OrderRequest
 from orderwire.core.rollout import Choice
 from orderwire.errors import ConfigurationError, InvalidRequestError, NotFoundError, OrderwireError
-from orderwire.feeds.desk import Desk
-from orderwire.feeds.fleet import Fleet
 from orderwire.monitoring.station import Station
 from orderwire.pilot.gate import RolloutGate, rollout_report
 from orderwire.pilot.report import asked_days, make_report
 from orderwire.store import alerts as kept_alerts
 from orderwire.store.accounts import Account, Accounts
-from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
 from orderwire.store.invitations import RESET_HOURS, Invitations
 from orderwire.store.pilot import RolloutChange
@@ -35,6 +32,7 @@ from orderwire.store.survey import Severity, Voices
 from orderwire.store.users import Role, Scope, Users
 from orderwire.store.vault import Vault
 from orderwire.web.hosts import HostLine, shared_apps
+from orderwire.web.ports import Book, Feeds, OrderDesk
 
 T = TypeVar("T")
 
@@ -52,14 +50,14 @@ class Office:
     url: str = ""
     gate: RolloutGate
     voices: Voices | None = None
-    fleet: Fleet | None = None
-    desk: Desk | None = None
-    book: OrderBook | None = None
+    fleet: Feeds | None = None
+    desk: OrderDesk | None = None
+    book: Book | None = None
     station: Station | None = None
     hosts: HostLine | None = None
     database: Database | None = None
 
-    def running_fleet(self) -> Fleet:
+    def running_fleet(self) -> Feeds:
         """Return the fleet. Raises ConfigurationError when the service does not run."""
         if self.fleet is None:
             raise ConfigurationError("The service does not run; start it with `orderwire serve`.")
@@ -71,7 +69,7 @@ class Office:
             raise ConfigurationError("The service does not run; start it with `orderwire serve`.")
         return self.station
 
-    def running_desk(self) -> Desk:
+    def running_desk(self) -> OrderDesk:
         """Return the desk. Raises ConfigurationError when the service does not run."""
         if self.desk is None:
             raise ConfigurationError("The service does not run; start it with `orderwire serve`.")

@@ -9,14 +9,13 @@ from flask_login import login_required
 
 from orderwire.brokers.registry import BrokerRegistry
 from orderwire.errors import OrderwireError
-from orderwire.feeds.desk import Desk
-from orderwire.feeds.fleet import Fleet
 from orderwire.store import story
 from orderwire.store.accounts import Accounts
 from orderwire.store.database import Database
 from orderwire.web import listing, payloads
 from orderwire.web.mine import my_account
 from orderwire.web.paints import PaintTimes
+from orderwire.web.ports import Feeds, OrderDesk
 from orderwire.web.stories import first_painted, steps
 from orderwire.web.ui import ORDER_LIMIT
 
@@ -33,8 +32,8 @@ class OrderStories:
         accounts: Accounts,
         brokers: BrokerRegistry,
         database: Database,
-        desk: Desk,
-        fleet: Fleet,
+        desk: OrderDesk,
+        fleet: Feeds,
         paints: PaintTimes,
     ) -> None:
         self._accounts = accounts

@@ -161,6 +161,13 @@ class ClientOutbox:
             if follow.phase is _Phase.BEHIND and not follow.snapshot_out
         ]
 
+    def place(self, account: AccountId) -> Cursor | None:
+        """Return how far the client was told, or None while that is being found out."""
+        follow = self._follows.get(account)
+        if follow is None or follow.phase is not _Phase.FLOWING:
+            return None
+        return Cursor(epoch=follow.epoch, sequence=follow.queued)
+
     # --- what goes in ----------------------------------------------------------------------------------
 
     def offer(self, change: OrderChange) -> None:

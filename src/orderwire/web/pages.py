@@ -17,10 +17,10 @@ from orderwire.brokers.registry import BrokerRegistry
 from orderwire.core.orders import AccountId
 from orderwire.core.recovery import FeedStatus
 from orderwire.errors import BrokerError, InvalidRequestError, NotFoundError
-from orderwire.feeds.fleet import Fleet
 from orderwire.store.accounts import Account, Accounts
 from orderwire.web import payloads
 from orderwire.web.mine import my_account, my_accounts
+from orderwire.web.ports import Feeds
 from orderwire.web.realtime import Realtime
 
 BROKER_LOGIN_LIMIT = "10 per minute"
@@ -44,7 +44,7 @@ class Pages:
     """Renders pages and handles their forms for the user who is logged in."""
 
     def __init__(
-        self, *, accounts: Accounts, brokers: BrokerRegistry, fleet: Fleet, realtime: Realtime
+        self, *, accounts: Accounts, brokers: BrokerRegistry, fleet: Feeds, realtime: Realtime
     ) -> None:
         self._accounts = accounts
         self._brokers = brokers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Final
@@ -17,16 +17,15 @@ from orderwire.brokers.adapter import BrokerAdapter, PostbackHint, PostbackReque
 from orderwire.brokers.registry import BrokerRegistry
 from orderwire.clock import Clock
 from orderwire.core.events import Event, EventType
-from orderwire.core.orders import Channel, OrderId, OrderUpdate, session_date
-from orderwire.engine import EventEngine
+from orderwire.core.orders import AccountId, Channel, OrderId, OrderUpdate, session_date
 from orderwire.errors import ProtocolViolationError, SealError, StoreError
 from orderwire.feeds.fleet import Fleet
 from orderwire.store import inbox
 from orderwire.store.accounts import Account, Accounts
-from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
 from orderwire.store.inbox import Taken
 from orderwire.web.claims import Claim, Claims
+from orderwire.web.ports import Book, Events
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -44,6 +43,9 @@ MOST_REMEMBERED: Final = 4_096
 
 APPS_ARE_FRESH: Final = 1.0
 """Seconds for which accounts and secrets are not read from the database again, whoever knocks."""
+
+HandOver = Callable[[Connection, AccountId, PostbackHint, PostbackRequest, int], None]
+"""Writes down, in the inbox's transaction, that an account's owner is to verify a postback."""
 
 _LENGTH: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
@@ -173,23 +175,27 @@ class Postbacks:
         accounts: Accounts,
         brokers: BrokerRegistry,
         database: Database,
-        engine: EventEngine,
-        book: OrderBook,
-        fleet: Fleet,
+        engine: Events,
+        book: Book,
+        fleet: Fleet | None,
         clock: Clock,
+        hand_over: HandOver | None = None,
     ) -> None:
+        """Without a `fleet` nothing is verified here: `hand_over` writes down what the account's owner is told."""
         self.counts = PostbackCounts()
+        self._accounts = accounts
         self._apps = PostbackApps(accounts=accounts, brokers=brokers, clock=clock)
         self._answered = _Answered()
         self._refusals = Sparing(clock)
-        self._claims = Claims(current=book.current, hint=fleet.hint, count=self.counts.count)
+        self._claims = Claims(current=book.current, hint=self._hint, count=self.counts.count)
+        self._hand_over = hand_over
         self._database = database
         self._engine = engine
         self._book = book
         self._fleet = fleet
         self._clock = clock
 
-    def attach(self, engine: EventEngine) -> None:
+    def attach(self, engine: Events) -> None:
         """Register with the engine: what is claimed is compared with what the book says."""
         engine.register(EventType.BOOK_VERIFIED, self._claims.on_verified)
 
@@ -245,36 +251,49 @@ class Postbacks:
     def _keep(self, holders: Sequence[Account], hint: PostbackHint, asked: PostbackRequest) -> Taken:
         received_ns = self._clock.time_ns()
 
+        def record(connection: Connection, account: Account) -> Taken:
+            taken = inbox.record(
+                connection,
+                account=account.id,
+                order_id=hint.order_id,
+                claimed_time=hint.broker_time,
+                received_ns=received_ns,
+                raw=asked.body,
+            )
+            if taken is Taken.STORED and self._hand_over is not None:
+                self._hand_over(connection, account.id, hint, asked, received_ns)
+            return taken
+
         def work(connection: Connection) -> list[Taken]:
-            return [
-                inbox.record(
-                    connection,
-                    account=account.id,
-                    order_id=hint.order_id,
-                    claimed_time=hint.broker_time,
-                    received_ns=received_ns,
-                    raw=asked.body,
-                )
-                for account in holders
-            ]
+            return [record(connection, account) for account in holders]
 
         results = self._database.write(work)
         for account, taken in zip(holders, results, strict=True):
-            if taken is Taken.STORED:
+            if taken is Taken.STORED and self._hand_over is None:
                 self._tell(account, hint, asked, received_ns)
         return min(results, key=list(Taken).index)
+
+    def verify(
+        self, account: AccountId, hint: PostbackHint, asked: PostbackRequest, received_ns: int
+    ) -> None:
+        """Have a postback checked that another process has written into the inbox. Any thread."""
+        self._tell(self._accounts.get(account), hint, asked, received_ns)
+
+    def _hint(self, account: AccountId, order_id: OrderId, reason: str) -> None:
+        if self._fleet is not None:
+            self._fleet.hint(account, order_id, reason)
 
     def _tell(self, account: Account, hint: PostbackHint, asked: PostbackRequest, received_ns: int) -> None:
         """Say that the order is being checked, and have it checked."""
         self._remember(account, hint, asked, received_ns)
         self._engine.put(Event(EventType.ORDER_UPDATE, self._bare(account, hint, received_ns)))
-        self._fleet.hint(account.id, hint.order_id, "hint: a postback came")
+        self._hint(account.id, hint.order_id, "hint: a postback came")
 
     def _remember(
         self, account: Account, hint: PostbackHint, asked: PostbackRequest, received_ns: int
     ) -> None:
         """Keep what is claimed for the comparison with the book; without a feed nothing is going to be read."""
-        adapter = self._fleet.find(account.id)
+        adapter = self._fleet.find(account.id) if self._fleet is not None else None
         if adapter is None:
             return
         try:

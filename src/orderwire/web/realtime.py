@@ -18,7 +18,6 @@ from orderwire.core.latency import Stamps
 from orderwire.core.lifecycle import OrderChange, OrderView
 from orderwire.core.orders import AccountId
 from orderwire.core.recovery import FeedStatus
-from orderwire.engine import EventEngine
 from orderwire.store.batch import CHECKING
 from orderwire.web import payloads
 from orderwire.web.outbox import (
@@ -31,6 +30,7 @@ from orderwire.web.outbox import (
     Delivery,
     SnapshotDelivery,
 )
+from orderwire.web.ports import Events
 
 _log = structlog.get_logger(__name__)
 
@@ -179,7 +179,7 @@ class Realtime:
         self._most = most
         self._shown: dict[AccountId, FeedStatus] = {}
 
-    def attach(self, engine: EventEngine) -> None:
+    def attach(self, engine: Events) -> None:
         """Register with the engine; before clients come."""
         engine.register(EventType.ORDER_CHANGED, self.on_change)
         engine.register(CHECKING, self.on_check)
@@ -279,6 +279,16 @@ class Realtime:
         self._catch_up_all(client, self._behind(client))
         return {"version": self._version, "accounts": client.reader.accounts}
 
+    def resync(self, account: AccountId) -> None:
+        """Bring every client of an account that is not where the log is to where it is: something was missed. Any thread."""
+        head = self._log.head(account)
+        for client in self.audience.of(account):
+            with client.lock:
+                cursor = client.outbox.place(account)
+            if cursor is not None and cursor != head:
+                self._catch_up(client, account, cursor)
+                self._catch_up_all(client, self._behind(client))
+
     def _catch_up_all(self, client: _Client, behind: Iterable[AccountId]) -> None:
         """Give snapshots where the log has moved on without this client: it fell behind, or a new epoch began.
 
@@ -355,7 +365,9 @@ class Realtime:
         def acknowledge(said: Any = None, *_: Any) -> None:
             self._acknowledged(client, delivery, emitted=emitted, said=said)
 
-        self._socketio.server.emit(name, payload, to=client.sid, callback=acknowledge)
+        self._socketio.server.emit(
+            name, payload, to=client.sid, callback=acknowledge, ignore_queue=True
+        )  # a client of ours: other processes need not hear of it
 
     def _acknowledged(self, client: _Client, delivery: Delivery, *, emitted: int, said: Any) -> None:
         with client.lock:

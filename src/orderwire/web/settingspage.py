@@ -13,13 +13,13 @@ from flask_login import current_user, login_required
 
 from orderwire.core.notifications import Loudness, Occasion
 from orderwire.errors import InvalidRequestError, NotFoundError
-from orderwire.feeds.fleet import Fleet
 from orderwire.store.accounts import Accounts
 from orderwire.store.notifications import Notifications, Preferences, TargetKind
 from orderwire.store.users import Scope, Users
 from orderwire.web import payloads
 from orderwire.web.auth import LOGIN_LIMIT, device, enter, session_id
 from orderwire.web.mine import my_accounts
+from orderwire.web.ports import Feeds
 
 CHANGE_LIMIT: Final = "30 per minute"
 
@@ -49,7 +49,7 @@ class SettingsPage:
     """Shows `/settings` and handles its forms for the user who is logged in."""
 
     def __init__(
-        self, *, accounts: Accounts, fleet: Fleet, notifications: Notifications, users: Users
+        self, *, accounts: Accounts, fleet: Feeds, notifications: Notifications, users: Users
     ) -> None:
         self._accounts = accounts
         self._fleet = fleet

@@ -20,9 +20,9 @@ import structlog
 from orderwire.core.events import Event, EventType
 from orderwire.core.lifecycle import OrderChange, openalgo_order
 from orderwire.core.orders import AccountId
-from orderwire.engine import EventEngine
 from orderwire.store.users import ApiKey
 from orderwire.web.payloads import Json
+from orderwire.web.ports import Events
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -105,7 +105,7 @@ class Subscriptions:
     def __len__(self) -> int:
         return len(self._programs)
 
-    def attach(self, engine: EventEngine) -> None:
+    def attach(self, engine: Events) -> None:
         """Register with the engine; before programs come."""
         engine.register(EventType.ORDER_CHANGED, self.on_change)
 

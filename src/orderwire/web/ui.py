@@ -14,13 +14,12 @@ from flask_login import current_user, login_required
 from orderwire.core.lifecycle import Submission, SubmissionState
 from orderwire.core.orders import AccountId
 from orderwire.errors import InvalidRequestError
-from orderwire.feeds.desk import Desk
-from orderwire.feeds.fleet import Fleet
 from orderwire.store import instruments
 from orderwire.store.accounts import Account, Accounts
 from orderwire.store.database import Database
 from orderwire.web import forms, payloads
 from orderwire.web.mine import my_account, my_accounts
+from orderwire.web.ports import Feeds, OrderDesk
 from orderwire.web.realtime import Realtime
 
 ORDER_LIMIT: Final = "10 per second; 300 per minute"
@@ -38,7 +37,7 @@ class PageCalls:
     """What the order page asks of the desk and the fleet, on behalf of the user who is logged in."""
 
     def __init__(
-        self, *, accounts: Accounts, database: Database, desk: Desk, fleet: Fleet, realtime: Realtime
+        self, *, accounts: Accounts, database: Database, desk: OrderDesk, fleet: Feeds, realtime: Realtime
     ) -> None:
         self._accounts = accounts
         self._database = database
