@@ -1,66 +1,16 @@
 """`orderwire demo`, as somebody who has never seen it runs it."""
 
-import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 
-import httpx2
 import pytest
 
 from house import eventually, free_port
 from orderwire.client import OrderStream
-from orderwire.config import load
-from orderwire.service import control_socket
-from orderwire.web import operations
-
-
-def three_free_ports():
-    """The first of three ports in a row that are free."""
-    while True:
-        first = free_port()
-        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
-            for number in range(first, first + 3):
-                probe = probes.enter_context(socket.socket())
-                probe.bind(("127.0.0.1", number))
-            return first
-
-
-class RunningDemo:
-    def __init__(self, folder, *options, port=None, sim_port=None):
-        self.folder = folder
-        self.port = port or free_port()
-        self.sim_port = sim_port or three_free_ports()
-        self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "orderwire", "demo", "--port", str(self.port)]
-        command += ["--sim-port", str(self.sim_port), "--data-dir", str(folder / "demo-data"), *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-    def await_page(self):
-        eventually(self._answers, what="the demo's page")
-
-    def _answers(self):
-        if self.process.poll() is not None:
-            raise AssertionError(self.process.communicate()[0])
-        with contextlib.suppress(httpx2.HTTPError):
-            return httpx2.get(f"{self.url}/healthz", trust_env=False).is_success
-        return False
-
-    def command(self, name, **arguments):
-        settings = load(data_dir=self.folder / "demo-data", port=self.port)
-        return operations.ask(control_socket(settings), name, arguments)
-
-    def freshness(self):
-        return {row["id"]: row["freshness"] for row in self.command("accounts.list")}
-
-    def stop(self, number=signal.SIGINT):
-        started = time.monotonic()
-        self.process.send_signal(number)
-        said = self.process.communicate(timeout=20)[0]
-        return time.monotonic() - started, said
+from running_demo import RunningDemo, three_free_ports
 
 
 @pytest.fixture

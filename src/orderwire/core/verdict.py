@@ -157,17 +157,19 @@ def _graded(criterion: str, *, bad: bool, good: bool, words: str, unsure: bool =
 
 def _duration(card: Scorecard, criteria: Criteria) -> Finding:
     if card.days < criteria.least_days:
-        return _unknown(
-            "duration", f"{card.days} trading days with data; a verdict needs {criteria.least_days}"
-        )
-    return Finding(criterion="duration", verdict=Verdict.EXPAND, reason=f"{card.days} trading days with data")
+        return _unknown("duration", f"{_days(card.days)} with data; a verdict needs {criteria.least_days}")
+    return Finding(criterion="duration", verdict=Verdict.EXPAND, reason=f"{_days(card.days)} with data")
+
+
+def _days(count: int) -> str:
+    return f"{count} trading day{'' if count == 1 else 's'}"
 
 
 def _latency(card: Scorecard, criteria: Criteria) -> Finding:
     name, told = "latency", card.latency
     if told is None or told.count < criteria.least_paints:
         seen = told.count if told else 0
-        return _unknown(name, f"{seen} orders painted; a verdict needs {criteria.least_paints}")
+        return _unknown(name, f"{seen:,} orders painted; a verdict needs {criteria.least_paints:,}")
     words = f"placed to painted p95 {told.value * 1000:.0f} ms ({told.low * 1000:.0f}-{told.high * 1000:.0f})"
     if told.value < criteria.latency_good and card.good_days < criteria.consistent_days:
         steady = (
@@ -187,7 +189,7 @@ def _stability(card: Scorecard, criteria: Criteria) -> Finding:
     name, told = "stability", card.uptime
     if told is None or told.count < criteria.least_minutes:
         seen = told.count if told else 0
-        return _unknown(name, f"{seen} account-minutes; a verdict needs {criteria.least_minutes}")
+        return _unknown(name, f"{seen:,} account-minutes; a verdict needs {criteria.least_minutes:,}")
     words = f"streams live {told.value:.3%} of account-minutes in market hours"
     ours, theirs = card.readable, card.baseline_uptime
     degraded = ours is not None and theirs is not None and ours.high < theirs.low
@@ -206,7 +208,7 @@ def _errors(card: Scorecard, criteria: Criteria) -> Finding:
     name, told = "errors", card.errors
     if told is None or told.count < criteria.least_events:
         seen = told.count if told else 0
-        return _unknown(name, f"{seen} events; a verdict needs {criteria.least_events}")
+        return _unknown(name, f"{seen:,} events; a verdict needs {criteria.least_events:,}")
     return _graded(
         name,
         bad=told.value > criteria.errors_bad,

@@ -106,7 +106,7 @@ def satisfaction(waves: Sequence[Wave]) -> Markup:
             share = wave.counts.get(number, 0) / wave.answered if wave.answered else 0.0
             top = _y(share)
             parts.append(
-                f'<rect class="bar {tone}" x="{middle - 34 + at * 36:.1f}" y="{top:.1f}" width="32" '
+                f'<rect class="answers {tone}" x="{middle - 34 + at * 36:.1f}" y="{top:.1f}" width="32" '
                 f'height="{_y(0) - top:.1f}" rx="3"><title>{escape(wave.name)}: {share:.0%}</title></rect>'
             )
     return _svg("How satisfied with order updates? (1 not at all, 5 very)", parts)
@@ -151,7 +151,7 @@ def _days_axis(days: Sequence[date], missing: Sequence[bool]) -> Iterable[str]:
 
 def _rule(y: float, words: str) -> str:
     return (
-        f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        f'<line class="gridline" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{words}</text>'
     )
 
@@ -165,7 +165,7 @@ def _limit(y: float, words: str, tone: str) -> str:
 
 def _upright(x: float, words: str) -> str:
     return (
-        f'<line class="rule" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+        f'<line class="gridline" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
         f'<text class="tick" x="{min(x, WIDTH - RIGHT - 14):.1f}" y="{HEIGHT - 9}" text-anchor="middle">{words}</text>'
     )
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from orderwire.core import scorecard
 from orderwire.core.evidence import COHORTS, Cohort, add_counts, minute_of, percentile_of_counts, share_below
+from orderwire.core.latency import STAGES
 from orderwire.core.orders import IST
 from orderwire.core.rollout import Choice
 from orderwire.core.scorecard import Day, day_of, roll_up
@@ -306,8 +307,18 @@ def cut(name: str, days: Sequence[Day], chance: Callable[[], float] | None = Non
         events=sum(d.events for d in days),
         updates=sum(changes.values()),
         fast=share_below(changes, FAST),
-        stages={stage: total / count / 1e6 for stage, (count, total) in sorted(stages.items()) if count},
+        stages={
+            stage: total / count / 1e6
+            for stage, (count, total) in sorted(stages.items(), key=_on_the_way)
+            if count
+        },
     )
+
+
+def _on_the_way(stage: tuple[str, object]) -> tuple[int, str]:
+    """Sort stages as an update passes them, unknown ones behind."""
+    name = stage[0]
+    return (STAGES.index(name) if name in STAGES else len(STAGES), name)
 
 
 def _single(waits: Counter[int]) -> Measured | None:
