@@ -103,6 +103,12 @@ def test_workers_that_take_at_once_share_without_overlap(first, open_worker):
     assert sorted(names) == [f"A{number}" for number in range(1, 9)]
 
 
+def test_those_of_the_lowest_rank_are_taken_first(first):
+    taken = first.take(2, rank_of=lambda account: {"A2": 0, "A4": 1}.get(account, 2))
+
+    assert set(taken) == {"A2", "A4"}
+
+
 def test_what_is_owned_is_not_taken_by_another(first, open_worker):
     first.take(8)
 

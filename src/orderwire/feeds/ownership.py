@@ -16,7 +16,7 @@ import structlog
 from orderwire.clock import Clock
 from orderwire.core.events import Event, EventType
 from orderwire.core.orders import AccountId
-from orderwire.core.placement import share, surplus
+from orderwire.core.placement import rank, share, surplus
 from orderwire.engine import EventEngine
 from orderwire.errors import NotFoundError, StoreBusyError, StoreError
 from orderwire.feeds.clerk import Clerk, Teller
@@ -25,6 +25,7 @@ from orderwire.feeds.requests import Counter
 from orderwire.store.book import TAKEN, OrderBook
 from orderwire.store.database import Database
 from orderwire.store.leases import FEEDS, RENEW_EVERY, Leases, Situation
+from orderwire.store.shards import shard_of
 
 _log = structlog.get_logger(__name__)
 
@@ -132,10 +133,14 @@ class Ownership:
         held = self.leases.held
         fair = share(seen.accounts, seen.workers, self.leases.worker)
         if len(held) > fair and self.leases.worker in seen.workers:
-            self.give_up(surplus(list(held), fair))
+            self.give_up(surplus(list(held), fair, rank_of=self._rank))
         elif len(held) < fair and seen.free:
-            self.leases.take(min(fair - len(held), MOST_AT_ONCE))
+            self.leases.take(min(fair - len(held), MOST_AT_ONCE), rank_of=self._rank)
             self._follow(self.leases.held)
+
+    def _rank(self, account: AccountId) -> int:
+        """Whole shards to one worker: two that write one shard wait for each other's commits."""
+        return rank(shard_of(account), self._workers, self.leases.worker)
 
     def _follow(self, held: Mapping[AccountId, int]) -> None:
         lost = [account for account, token in self._running.items() if held.get(account) != token]

@@ -11,7 +11,7 @@ An owner that could not renew for `STOP_AT` seconds stops by itself; for the oth
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final, Protocol
@@ -97,10 +97,13 @@ _MAKE_ROOM = text("""
     SELECT id, '', 0, 0 FROM accounts WHERE NOT EXISTS (SELECT 1 FROM leases WHERE leases.account = accounts.id)
     ON CONFLICT DO NOTHING
 """)
+_FREE = text(f"""
+    SELECT leases.account FROM leases JOIN accounts ON accounts.id = leases.account WHERE leases.expires_ns <= {NOW}
+""")  # noqa: S608
 _TAKE = text(f"""
     UPDATE leases SET worker = :me, token = greatest(token + 1, {NOW}), expires_ns = {NOW} + :ttl WHERE account IN (
-        SELECT leases.account FROM leases JOIN accounts ON accounts.id = leases.account
-        WHERE leases.expires_ns <= {NOW} ORDER BY leases.account LIMIT :most FOR UPDATE OF leases SKIP LOCKED
+        SELECT leases.account FROM leases WHERE leases.account = ANY(:wanted) AND leases.expires_ns <= {NOW}
+        ORDER BY leases.account FOR UPDATE OF leases SKIP LOCKED
     ) RETURNING account, token
 """)  # noqa: S608
 """A token is a time by the database's clock, so that it is never used again, even for an account made anew."""
@@ -221,13 +224,17 @@ class Leases:
             self._safe_until = asked + self._stop_at
             return self._held
 
-    def take(self, most: int) -> Mapping[AccountId, int]:
-        """Take over at most so many accounts that nobody owns, and return them."""
+    def take(
+        self, most: int, *, rank_of: Callable[[AccountId], int] = lambda _account: 0
+    ) -> Mapping[AccountId, int]:
+        """Take over at most so many accounts that nobody owns, those of the lowest rank first, and return them."""
         asked = self._clock.monotonic()
 
         def work(connection: Connection) -> dict[AccountId, int]:
             connection.execute(_MAKE_ROOM)
-            given = {"me": self.worker, "ttl": self._ttl_ns, "most": most}
+            free = [AccountId(account) for account in connection.execute(_FREE).scalars()]
+            wanted = sorted(free, key=lambda account: (rank_of(account), account))[:most]
+            given = {"me": self.worker, "ttl": self._ttl_ns, "wanted": wanted}
             taken = {AccountId(row.account): row.token for row in connection.execute(_TAKE, given)}
             if taken:
                 connection.execute(_ABANDON, {"accounts": list(taken), "me": self.worker})
