@@ -67,6 +67,10 @@ faults: setup-dev ## Run seeded fault schedules and compare with the field's rul
 soak: setup-dev pages ## Run 24 hours' worth, or MINUTES=10 of real time; fails when anything grows (LEAK=1 has to fail)
 	@$(PY) bench/endurance.py $(if $(MINUTES),--minutes $(MINUTES)) $(if $(LEAK),--leak $(LEAK)) --write $(ARGS)
 
+.PHONY: chaos
+chaos: setup-dev pages ## Run several processes under load and kill any of them, PostgreSQL and Redis too (MINUTES=10, ARGS="--rate 500")
+	@$(PY) bench/chaos.py --minutes $(or $(MINUTES),10) $(ARGS)
+
 kills: setup-dev ## Kill the store at every boundary of a commit (N=1000)
 	@ORDERWIRE_KILLS=$(or $(N),1000) $(BIN)/pytest tests/store/test_kills.py -q -n 2 --dist load $(ARGS)
 

@@ -19,6 +19,7 @@ from orderwire.brokers.adapter import AccountProfile, AdapterTools, BrokerSessio
 from orderwire.brokers.checklist import Finding, first_day
 from orderwire.brokers.http import BrokerHttp, open_client
 from orderwire.brokers.registry import BrokerRegistry, load_brokers
+from orderwire.bus.wake import RedisWake
 from orderwire.clock import Clock, SystemClock
 from orderwire.config import Settings
 from orderwire.core.events import EventType
@@ -28,7 +29,7 @@ from orderwire.engine import EventEngine
 from orderwire.errors import ConfigurationError
 from orderwire.feeds.desk import Desk
 from orderwire.feeds.fleet import FeedAccount, Fleet, FleetTools
-from orderwire.feeds.loop import FeedLoop, leave_with_parent
+from orderwire.feeds.loop import FeedLoop, leave_with_parent, spawn
 from orderwire.feeds.market import Market, load_calendar
 from orderwire.feeds.ownership import Ownership
 from orderwire.feeds.remote import Errands, RemoteDesk, RemoteFleet
@@ -283,6 +284,7 @@ class Service:
             self.loop,
         )
         self.crew = self._crew(self.leases) if self.leases else None
+        self.bus = self._bus() if worker and settings.redis_url else None
         self.desk = Desk(fleet=self.fleet, book=self.book, database=self.records.database, now=self.clock.now)
         self.book.on_verify = self.fleet.hint
         self.book.on_broken = self._broken
@@ -378,6 +380,12 @@ class Service:
             verifies=self.fleet,
         )
 
+    def _bus(self) -> RedisWake:
+        """Make the way on which other processes hear of changes before they look for them."""
+        bus = RedisWake(self.settings.redis_url, self.records.database, clock=self.clock, spawn=spawn)
+        self.engine.register(EventType.ORDER_CHANGED, lambda event: bus.changed([event.data]))
+        return bus
+
     def _crew(self, leases: Leases) -> Ownership:
         return Ownership(
             leases,
@@ -404,6 +412,8 @@ class Service:
         if self.crew is not None:
             self.crew.attach(self.engine)
         self.engine.start()
+        if self.bus is not None:
+            self.bus.publish()
         self.loop.start()
         self.loop.submit(self.station.watchdog.guard())
         self.fleet.start(everybody=self.crew is None)
@@ -445,6 +455,8 @@ class Service:
         self.notifier.close()
         self.hostposts.close()
         self.pilot.close()
+        if self.bus is not None:
+            self.bus.close()
         self.records.database.close()
         _log.info("stopped", undelivered=left)
 

@@ -23,6 +23,7 @@ class House:
 
     def _spawn(self, name, function):
         self.threads.append(spawn(name, function))
+        return self.threads[-1]
 
     def close(self) -> None:
         self.wake.close()

@@ -21,10 +21,22 @@ from orderwire.store.wake import WakeListener
 _COMMANDED: Final = "commanded"
 
 
-class Spawn(Protocol):
-    """Starts a thread (a greenlet where the process has those) that ends when its function does."""
+LEAVE_WITHIN: Final = 2.0
+"""Seconds that `close` waits for a loop to end."""
 
-    def __call__(self, name: str, function: Callable[[], None]) -> Any:
+
+class Loop(Protocol):
+    """A thread, or a greenlet where the process has those."""
+
+    def join(self, timeout: float) -> None:
+        """Wait until it has ended."""
+        ...
+
+
+class Spawn(Protocol):
+    """Starts a loop that ends when its function does."""
+
+    def __call__(self, name: str, function: Callable[[], None]) -> Loop:
         """Start it."""
         ...
 
@@ -46,8 +58,13 @@ class RedisWake:
         self.wire = Wire(redis, clock=clock)
         self.relay: Relay | None = None
         self.followers: tuple[Follower, ...] = ()
+        self._loops: tuple[Loop, ...] = ()
         self._listening = False
         self._closed = False
+
+    def publish(self) -> None:
+        """Publish from now on, also what others committed and did not live to publish."""
+        self._started_relay()
 
     def changed(self, changes: Sequence[OrderChange]) -> None:
         """Say that these changes were committed: they are read from the outbox and published."""
@@ -71,7 +88,7 @@ class RedisWake:
         follower = Follower(self._database, self._streams, listener, clock=self._clock)
         with self._guard:
             self.followers = (*self.followers, follower)
-        self._spawn("bus-follower", follower.run)
+        self._begin("bus-follower", follower.run)
         self._listen()
 
     def switchboard(self) -> Switchboard:
@@ -88,18 +105,27 @@ class RedisWake:
         for loop in (self.relay, *self.followers):
             if loop is not None:
                 loop.stop()
+        for each in self._loops:
+            each.join(LEAVE_WITHIN)
 
     def _listen(self) -> None:
         with self._guard:
             if self._listening or self._closed:
                 return
             self._listening = True
-        self._spawn("bus-wire", self.wire.run)
+        self._spawn(
+            "bus-wire", self.wire.run
+        )  # it may hear nothing for a second, so nobody waits for its end
+
+    def _begin(self, name: str, function: Callable[[], None]) -> None:
+        loop = self._spawn(name, function)
+        with self._guard:
+            self._loops = (*self._loops, loop)
 
     def _started_relay(self) -> Relay:
         with self._guard:
             if self.relay is not None:
                 return self.relay
             self.relay = Relay(self._database, self._streams, clock=self._clock)
-        self._spawn("bus-relay", self.relay.run)
+        self._begin("bus-relay", self.relay.run)
         return self.relay
