@@ -686,3 +686,38 @@ def test_trades_and_positions_are_read_at_once_and_then_once_a_second_however_of
     Desk().run(story)
 
     assert read == pytest.approx([10, 11, 12, 13, 14, 15])
+
+
+@pytest.mark.parametrize("book", ["trade_book", "positions"])
+def test_trades_and_positions_that_could_not_be_read_are_read_again_though_nothing_moves_any_more(book):
+    async def story(desk):
+        async def refuse():
+            read.append(desk.clock.monotonic())
+            if len(read) < 3:
+                raise BrokerUnreachableError("429")
+            return []
+
+        await asyncio.sleep(10)
+        setattr(desk.broker, book, refuse)
+        desk.broker.on_positions_moved()
+        await asyncio.sleep(300)
+
+    read = []
+    Desk().run(story)
+
+    assert len(read) == 3
+
+
+def test_trades_that_the_broker_refuses_for_good_are_not_asked_for_with_every_book():
+    async def story(desk):
+        async def refuse():
+            read.append(1)
+            raise PermissionRefusedError("not for you")
+
+        desk.broker.trade_book = refuse
+        await asyncio.sleep(300)
+
+    read = []
+    Desk().run(story)
+
+    assert len(read) == 1

@@ -192,7 +192,7 @@ class FeedSurroundings:
 class _StreamState:
     """How an account's stream is doing."""
 
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[bool] | None = None
     session: BrokerSession | None = None
     """With which it was dialled."""
     began: float = 0.0
@@ -670,11 +670,13 @@ class FeedSupervisor:
             await self._side_books_due.wait()
             self._side_books_due.clear()
             await self._logged_in.wait()
-            await self._airlock("trades", self.poller.read_trades())
+            traded = await self._airlock("trades", self.poller.read_trades())
             self._tell_odd("trade book")
-            await self._airlock("positions", self.poller.read_positions())
+            moved = await self._airlock("positions", self.poller.read_positions())
             self._tell_odd("positions")
-            self._side_books_read = True
+            self._side_books_read = (
+                traded and moved
+            )  # else with the next order book, though nothing fills any more
             await asyncio.sleep(_SIDE_BOOKS_PACE)
 
     # --- listening -------------------------------------------------------------------------------------
@@ -732,7 +734,7 @@ class FeedSupervisor:
             if not stream.done():
                 self._keeps_its_stream(stream)
 
-    async def _ending(self, stream: asyncio.Task[None]) -> None:
+    async def _ending(self, stream: asyncio.Task[bool]) -> None:
         """Wait until the stream was told to end, by whomever, and has had its time."""
         while not stream.cancelling():
             self._changed.clear()
@@ -744,14 +746,14 @@ class FeedSupervisor:
             self._stream.task.cancel()
         self._changed.set()
 
-    def _keeps_its_stream(self, stream: asyncio.Task[None]) -> None:
+    def _keeps_its_stream(self, stream: asyncio.Task[bool]) -> None:
         """A stream that does not end may speak at any time: it is not heard, and no other is dialled until it is gone."""
         self._stream.kept, self.valve.push = True, False
         stream.add_done_callback(self._let_go)
         self._say(Freshness.DEGRADED, f"The {self.adapter.title} adapter did not let go of its stream.")
         self._count_fault("stream kept")
 
-    def _let_go(self, _stream: asyncio.Task[None]) -> None:
+    def _let_go(self, _stream: asyncio.Task[bool]) -> None:
         self._stream.kept, self.valve.push = False, self._push
         self._changed.set()
 
@@ -829,13 +831,18 @@ class FeedSupervisor:
 
     # --- what went wrong -------------------------------------------------------------------------------
 
-    async def _airlock(self, what: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run a piece of the adapter's work; what it raises is classified, counted and named, never lost."""
+    async def _airlock(self, what: str, work: Coroutine[Any, Any, None]) -> bool:
+        """Run a piece of the adapter's work; what it raises is classified, counted and named, never lost.
+
+        False when it was not done for a reason that may pass.
+        """
+        passes = False
         limit = asyncio.timeout(_WITHIN.get(what))
         try:
             async with limit:
                 await watched(work, time=self._around.clock.monotonic, told=self._blocked)
         except SessionExpiredError as error:
+            passes = True
             self._expire(str(error))
         except PermissionRefusedError as error:
             self._failed(what, error)
@@ -844,6 +851,7 @@ class FeedSupervisor:
         except ProtocolViolationError as error:
             self._violated(what, error)
         except BrokerUnreachableError as error:
+            passes = True
             self._failed(what, error)
             wait = _now() + (error.retry_after or 0.0)
             if what == "stream":
@@ -853,11 +861,13 @@ class FeedSupervisor:
         except BrokerError as error:
             self._failed(what, error)
         except TimeoutError as error:
+            passes = True
             late = TimeoutError(f"not done within {_WITHIN.get(what, 0):.0f} s")
             self._fault(what, late if limit.expired() else error)
         except Exception as error:  # noqa: BLE001 - the airlock: one account's adapter must not harm another's
             self._fault(what, error)
         self.tick()
+        return not passes
 
     def _violated(self, what: str, error: ProtocolViolationError) -> None:
         self.counters.violations += 1
