@@ -373,10 +373,14 @@ class Chaos:
     # --- judging -------------------------------------------------------------------------------------------
 
     def settle(self) -> Report:
-        """Wait until database and pages say what the brokers' ledger says, or a minute has passed; then judge."""
+        """Wait until database and pages say what the brokers' ledger says, or two minutes have passed; then judge."""
         report = self.report
         with contextlib.suppress(AssertionError):
-            eventually(lambda: not self._orders_wrong() and not self._pages_wrong(), what="agreement")
+            eventually(
+                lambda: not (self._orders_wrong() or self._pages_wrong() or self._trades_lost()),
+                within=120,
+                what="agreement",
+            )
         report.lost = [*self._orders_wrong(), *self._trades_lost()]
         report.pages_wrong = self._pages_wrong()
         report.doubled, report.stale = self._read_the_log()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -74,7 +75,8 @@ def test_nginx_takes_the_site(tmp_path, upstream):
         f"pid {tmp_path}/pid; error_log stderr; events {{}} http {{ access_log off; include {tmp_path}/site.conf; }}"
     )
 
-    code, said = run("nginx", "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf")
+    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/sbin")
+    code, said = run(nginx, "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf")
 
     assert code == 0, said
     assert "syntax is ok" in said

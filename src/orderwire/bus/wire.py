@@ -72,6 +72,7 @@ class Wire:
         self._missed: tuple[Callable[[], None], ...] = ()
         self._stopping = threading.Event()
         self._said_at = self._heard_at = 0.0
+        self._cut = False
 
     def on(self, topic: str, handler: Handler) -> None:
         """Call `handler(facts)` for notices of a topic, in the listening thread; it may not block. Before `run`."""
@@ -113,7 +114,9 @@ class Wire:
                     yield from self._listen_once()
             except BusDownError as error:
                 self.counts.failures += 1
-                _log.warning("the wire is cut", error=str(error))
+                if not self._cut:
+                    _log.warning("the wire is cut; trying again until it is not", error=str(error))
+                self._cut = True
                 self._stopping.wait(AGAIN_AFTER)
             finally:
                 self.subscribed.clear()
@@ -127,6 +130,9 @@ class Wire:
             subscription.subscribe(CHANNEL)
             self._said_at, self._heard_at = 0.0, self._clock.monotonic()
             self.subscribed.set()
+            if self._cut:
+                _log.info("the wire is mended")
+            self._cut = False
             for handler in self._missed:
                 handler()
             while not self._stopping.is_set():
