@@ -156,7 +156,11 @@ class Cluster:
     def owners(self) -> dict[str, str]:
         """Who owns each account now; free ones are left out."""
         now = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000"
-        return dict(self.ask(f"SELECT account, worker FROM leases WHERE expires_ns > {now}"))
+        return dict(
+            self.ask(
+                f"SELECT account, worker FROM leases JOIN workers ON workers.id = worker WHERE expires_ns > {now}"
+            )
+        )
 
     def shares(self) -> list[int]:
         """How many accounts each worker owns, the fewest first."""

@@ -28,7 +28,10 @@ from orderwire.store.leases import Leases, NotOwnerError, workers
 from orderwire.store.submissions import submission_of
 from store.making import FakeClock, observed, read, submission, update
 
-A1, A2 = AccountId("A1"), AccountId("A2")
+A1 = AccountId("A1")
+IN_ORDER = [f"A{n}" for n in range(1, 9)]
+"""How the accounts are taken where none is liked better."""
+
 Open = Callable[..., Leases]
 
 
@@ -86,8 +89,9 @@ def book_of(leases: Leases, clock: FakeClock) -> OrderBook:
 
 
 def run_out(leases: Leases) -> None:
-    """Let every lease run out, as the database's clock has it."""
-    leases.database.write(lambda connection: connection.execute(text("UPDATE leases SET expires_ns = 1")))
+    """Let all that a worker owns run out, as the database's clock has it."""
+    over = text("UPDATE workers SET expires_ns = 1 WHERE id = :me")
+    leases.database.write(lambda connection: connection.execute(over, {"me": leases.worker}))
 
 
 # --- who owns what ------------------------------------------------------------------------------------
@@ -134,8 +138,8 @@ def test_a_lease_that_ran_out_is_taken_over_and_not_renewed_by_the_old_owner(fir
 
     second.take(3)
 
-    assert sorted(first.renew()) == sorted(set(first.held)) == [f"A{n}" for n in range(4, 9)]
-    assert sorted(second.renew()) == ["A1", "A2", "A3"]
+    assert sorted(first.renew()) == sorted(set(first.held)) == sorted(IN_ORDER[3:])
+    assert sorted(second.renew()) == sorted(IN_ORDER[:3])
 
 
 def test_a_lease_that_ran_out_and_that_nobody_took_stays_with_its_token(first):

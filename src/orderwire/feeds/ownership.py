@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from threading import Lock
 from typing import Final
 
 import structlog
@@ -61,8 +62,11 @@ class Ownership:
         self._version = version
         self._place = place
         self._engine: EventEngine | None = None
+        self._placing = (
+            Lock()
+        )  # one thread at a time starts and stops feeds: the placement's lane, at the end `drain`
         self._running: dict[AccountId, int] = {}
-        """Accounts whose feeds run here, and under which token. Of the placement's lane alone."""
+        """Accounts whose feeds run here, and under which token."""
         self._renewed = 0.0
         self._away = self._entered = False
         self._workers: tuple[str, ...] = ()
@@ -118,6 +122,10 @@ class Ownership:
 
     def on_placement(self, _event: Event) -> None:
         """Bring the feeds to what is held, and what is held to the fair share."""
+        with self._placing:
+            self._arrange()
+
+    def _arrange(self) -> None:
         self._follow(self.leases.held)
         if self.leases.draining or not self.leases.safe:
             return
@@ -147,7 +155,7 @@ class Ownership:
         if lost:
             _log.warning("feeds stopped: no longer ours", accounts=len(lost))
             self._stop(lost)
-        for account, token in held.items():
+        for account, token in held.items() if not self.leases.draining else ():
             if account not in self._running:
                 self._start(account, token)
 
@@ -192,7 +200,8 @@ class Ownership:
             self._clerk.stop()
         try:
             self.leases.renew()
-            self.give_up(list(self.leases.held))
+            with self._placing:
+                self.give_up(list(self.leases.held))
             self.leases.leave()
         except StoreError as error:
             _log.warning("not everything could be given up; others wait until it runs out", error=str(error))

@@ -33,7 +33,9 @@ _TELL = text(f"""
         health = excluded.health, redirects = excluded.redirects, changed_ns = excluded.changed_ns
 """)  # noqa: S608 - constants of ours
 _CHANGED = text("SELECT * FROM feed_states WHERE changed_ns > :since")
-_OWNERS = text(f"SELECT account, worker FROM leases WHERE expires_ns > {NOW}")  # noqa: S608
+_OWNERS = text(f"""
+    SELECT account, worker FROM leases JOIN workers ON workers.id = leases.worker WHERE expires_ns > {NOW}
+""")  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

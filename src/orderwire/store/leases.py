@@ -1,8 +1,9 @@
 """Who owns which account's feed, when several processes share one PostgreSQL database.
 
-Each account has one row: the worker that owns it, until when, and a token that grows with every change of hands.
-Time is the database's alone. An owner renews what it holds, and shows its tokens inside every transaction that
-writes something of an account (`Leases.stale`, under `FOR SHARE`): nobody can take an account over while such a
+Each account has one row: the worker that owns it, and a token that grows with every change of hands. Each worker has
+one row that says until when it lives; renewing that renews everything it owns, so that 20,000 accounts cost a write
+in three seconds and not thousands a second. Time is the database's alone. An owner shows its tokens inside every
+transaction that writes something of an account (`Leases.stale`, under `FOR SHARE`): nobody can take an account over while such a
 transaction runs, and whoever was overtaken writes nothing any more, however long it slept. There is no session
 lock and no `LISTEN`, so a pooler that hands out connections by the transaction may stand in between.
 
@@ -85,24 +86,22 @@ _ENTER = text(f"""
     ON CONFLICT (id) DO UPDATE SET expires_ns = excluded.expires_ns, draining = 0
 """)  # noqa: S608 - constants of ours, as in all statements here
 _BEAT = text(f"UPDATE workers SET expires_ns = {NOW} + :ttl, draining = :draining WHERE id = :me")  # noqa: S608
-_RENEW = text(f"""
-    UPDATE leases SET expires_ns = {NOW} + :ttl WHERE account IN (
-        SELECT account FROM leases WHERE worker = :me ORDER BY account FOR UPDATE
-    ) RETURNING account, token
-""")  # noqa: S608
+_HELD = text("SELECT account, token FROM leases WHERE worker = :me")
 """Also what has run out, as long as nobody took it: the token says that we were the last to write."""
 
 _MAKE_ROOM = text("""
-    INSERT INTO leases (account, worker, token, expires_ns)
-    SELECT id, '', 0, 0 FROM accounts WHERE NOT EXISTS (SELECT 1 FROM leases WHERE leases.account = accounts.id)
+    INSERT INTO leases (account, worker, token)
+    SELECT id, '', 0 FROM accounts WHERE NOT EXISTS (SELECT 1 FROM leases WHERE leases.account = accounts.id)
     ON CONFLICT DO NOTHING
 """)
 _FREE = text(f"""
-    SELECT leases.account FROM leases JOIN accounts ON accounts.id = leases.account WHERE leases.expires_ns <= {NOW}
+    SELECT leases.account FROM leases JOIN accounts ON accounts.id = leases.account
+    LEFT JOIN workers ON workers.id = leases.worker WHERE coalesce(workers.expires_ns, 0) <= {NOW}
 """)  # noqa: S608
 _TAKE = text(f"""
-    UPDATE leases SET worker = :me, token = greatest(token + 1, {NOW}), expires_ns = {NOW} + :ttl WHERE account IN (
-        SELECT leases.account FROM leases WHERE leases.account = ANY(:wanted) AND leases.expires_ns <= {NOW}
+    UPDATE leases SET worker = :me, token = greatest(token + 1, {NOW}) WHERE account IN (
+        SELECT leases.account FROM leases LEFT JOIN workers ON workers.id = leases.worker
+        WHERE leases.account = ANY(:wanted) AND coalesce(workers.expires_ns, 0) <= {NOW}
         ORDER BY leases.account FOR UPDATE OF leases SKIP LOCKED
     ) RETURNING account, token
 """)  # noqa: S608
@@ -113,10 +112,8 @@ _ABANDON = text("""
 """)
 """What the last owner had begun: it is not begun again, and who asked is told so."""
 
-_RELEASE = text(
-    "UPDATE leases SET worker = '', expires_ns = 0 WHERE worker = :me AND account = ANY(:accounts)"
-)
-_LEAVE = text("UPDATE leases SET worker = '', expires_ns = 0 WHERE worker = :me")
+_RELEASE = text("UPDATE leases SET worker = '' WHERE worker = :me AND account = ANY(:accounts)")
+_LEAVE = text("UPDATE leases SET worker = '' WHERE worker = :me")
 _GONE = text("DELETE FROM workers WHERE id = :me")
 _FORGET = text(f"DELETE FROM workers WHERE expires_ns < {NOW} - :keep")  # noqa: S608
 _SHOW = text("""
@@ -125,13 +122,14 @@ _SHOW = text("""
 _SITUATION = text(f"""
     SELECT (SELECT count(*) FROM accounts) AS accounts,
            (SELECT count(*) FROM accounts WHERE NOT EXISTS
-               (SELECT 1 FROM leases WHERE leases.account = accounts.id AND leases.expires_ns > {NOW})) AS free,
+               (SELECT 1 FROM leases JOIN workers ON workers.id = leases.worker
+                WHERE leases.account = accounts.id AND workers.expires_ns > {NOW})) AS free,
            ARRAY(SELECT id FROM workers WHERE role = '{FEEDS}' AND draining = 0 AND expires_ns > {NOW}
                ORDER BY id) AS workers
 """)  # noqa: S608
 _WORKERS = text(f"""
     SELECT workers.*, expires_ns > {NOW} AS live,
-           (SELECT count(*) FROM leases WHERE leases.worker = workers.id AND leases.expires_ns > {NOW}) AS owns
+           (SELECT count(*) FROM leases WHERE leases.worker = workers.id AND workers.expires_ns > {NOW}) AS owns
     FROM workers ORDER BY role, id
 """)  # noqa: S608
 _REPORT = text("UPDATE workers SET report = :report WHERE id = :me")
@@ -217,7 +215,8 @@ class Leases:
 
         def work(connection: Connection) -> dict[AccountId, int]:
             connection.execute(_BEAT, {**given, "draining": int(self.draining)})
-            return {AccountId(row.account): row.token for row in connection.execute(_RENEW, given)}
+            rows = connection.execute(_HELD, {"me": self.worker})
+            return {AccountId(row.account): row.token for row in rows}
 
         with self._turn:
             self._held = self._database.write(work)
@@ -234,7 +233,7 @@ class Leases:
             connection.execute(_MAKE_ROOM)
             free = [AccountId(account) for account in connection.execute(_FREE).scalars()]
             wanted = sorted(free, key=lambda account: (rank_of(account), account))[:most]
-            given = {"me": self.worker, "ttl": self._ttl_ns, "wanted": wanted}
+            given = {"me": self.worker, "wanted": wanted}
             taken = {AccountId(row.account): row.token for row in connection.execute(_TAKE, given)}
             if taken:
                 connection.execute(_ABANDON, {"accounts": list(taken), "me": self.worker})

@@ -302,9 +302,8 @@ leases = Table(
     _text("account", primary_key=True),
     _text("worker", index=True),
     Column("token", BigInteger, nullable=False),
-    _ns("expires_ns"),
 )
-"""Who owns an account's feed, until when by the database's clock. `token` grows with every change of hands and is
+"""Who owns an account's feed, for as long as that worker lives by the database's clock. `token` grows with every change of hands and is
 never used again; without a worker the account is free."""
 
 feed_states = Table(

@@ -27,7 +27,6 @@ def upgrade() -> None:
         sa.Column("account", sa.Text(), nullable=False),
         sa.Column("worker", sa.Text(), nullable=False),
         sa.Column("token", sa.BigInteger(), nullable=False),
-        sa.Column("expires_ns", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("account", name="pk_leases"),
     )
     op.create_index("ix_leases_worker", "leases", ["worker"])
