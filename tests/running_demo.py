@@ -64,5 +64,5 @@ class RunningDemo:
     def stop(self, number: int = signal.SIGINT) -> tuple[float, str]:
         started = time.monotonic()
         self.process.send_signal(number)
-        said = self.process.communicate(timeout=20)[0]
+        said = self.process.communicate(timeout=60)[0]
         return time.monotonic() - started, said

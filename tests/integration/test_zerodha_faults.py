@@ -14,7 +14,7 @@ import pytest
 from brokersim.faults import FaultKind
 from faulty_accounts import LATER, Trader, faulty_house, told, unstruck_faults, weather, weathered
 
-pytestmark = [pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.timeout(600)]
 
 JUDGED = os.environ.get("ORDERWIRE_GATES", "") == "1"
 

@@ -28,9 +28,6 @@ ENDS: Final = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED"})
 _MARKET, _NEAR = 0.5, 0.35
 """Shares of the orders: at the market, and near it (taken in parts); the rest waits away from it and is cancelled."""
 
-_ENDING = 10.0
-"""Seconds that the exchange may take to end."""
-
 
 class PlannedOrder(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An order as `brokersim play` takes it: `at` seconds after the opening, `offset` percent from the price then."""
@@ -109,10 +106,10 @@ def played(days: Sequence[PlannedDay], *, seed: int) -> Iterator[Iterator[tuple[
         try:
             yield _days(child, said, count=len(days))
         finally:
-            child.terminate()
+            child.kill()  # it keeps nothing
             if child.stdout is not None:
                 child.stdout.close()
-            child.wait(_ENDING)
+            child.wait()
 
 
 def _days(child: subprocess.Popen[bytes], said: IO[bytes], *, count: int) -> Iterator[tuple[Step, ...]]:
