@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import csv
 import json
+from datetime import UTC, datetime
 
 import pytest
 from typer.testing import CliRunner
 
 from orderwire import cli
 from orderwire.config import load
+from orderwire.core.evidence import Tally, minute_of
 from orderwire.core.survey import Answers
 from orderwire.errors import OrderwireError
 from orderwire.service import open_records
+from orderwire.store.pilot import PilotRecords
 from orderwire.store.survey import Voices
 
 
@@ -78,6 +82,38 @@ def test_answers_are_exported_and_never_become_formulas(folder):
     assert head == "wave,day,user,cohort,satisfaction,speed,trust,next_broker,wish"
     assert row.startswith("baseline,")
     assert row.endswith(",,manual,4,,,,'=1+1")
+
+
+def test_the_days_are_written_as_csv(folder, tmp_path):
+    records = open_records(load(data_dir=folder))
+    minute = minute_of(datetime(2026, 11, 2, 5, tzinfo=UTC))
+    tally = Tally(minute=minute, broker="paisa", cohort="realtime", events=4)
+    PilotRecords(records.database).keep([tally])
+    records.database.close()
+
+    run(
+        folder,
+        "pilot",
+        "days",
+        "--from",
+        "2026-11-02",
+        "--to",
+        "2026-11-03",
+        "--out",
+        str(tmp_path / "d.csv"),
+    )
+
+    with (tmp_path / "d.csv").open() as file:
+        there, gap = csv.DictReader(file)
+    assert (there["day"], there["broker"], there["minutes"], there["events"]) == (
+        "2026-11-02",
+        "paisa",
+        "1",
+        "4",
+    )
+    assert (gap["day"], gap["minutes"], gap["events"]) == ("2026-11-03", "0", "")
+    with pytest.raises(OrderwireError, match="Cannot write"):
+        run(folder, "pilot", "days", "--out", str(tmp_path / "none" / "d.csv"))
 
 
 def test_a_simulated_pilot_says_its_seed_and_its_truth(tmp_path):

@@ -6,6 +6,7 @@ import csv
 import io
 import random
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from orderwire.console import DataDir, err, operate, out, print_table, read_sett
 from orderwire.core.survey import QUESTIONS
 from orderwire.errors import InvalidRequestError, OrderwireError
 from orderwire.pilot import rendering, simulation
+from orderwire.pilot.days import COLUMNS, in_columns
 from orderwire.pilot.report import Report
 from orderwire.store.survey import Severity
 
@@ -97,6 +99,18 @@ def simulate(  # noqa: PLR0917 - options by name
     _write(played.report, kind, to)
 
 
+@pilot_app.command("days")
+def pilot_days(
+    since: Annotated[str | None, typer.Option("--from", help="First day; the first one with data.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Last day; today.")] = None,
+    to: Out = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write what each day brought, by broker and cohort, as CSV; a working day without data is a row that says so."""
+    rows = in_columns(operate(read_settings(data_dir), "pilot.days", since=since, until=until))
+    _write_rows(rows, COLUMNS, to, what="days")
+
+
 @pilot_app.command("worlds")
 def worlds() -> None:
     """List the simulated worlds and the verdict that is right in each, computed from its parameters."""
@@ -160,16 +174,23 @@ def _quiet() -> None:
 def survey_export(to: Out = None, data_dir: DataDir = None) -> None:
     """Write every answer as CSV: a row an answer; anonymous ones carry no name."""
     rows: list[dict[str, Any]] = operate(read_settings(data_dir), "survey.export")
-    text = io.StringIO()
     names = ["wave", "day", "user", "cohort", *(question.name for question in QUESTIONS)]
+    _write_rows(rows, names, to, what="answers")
+
+
+def _write_rows(rows: Sequence[dict[str, Any]], names: Sequence[str], to: Path | None, *, what: str) -> None:
+    text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: _inert(value) for name, value in row.items()} for row in rows)
     if to is None:
         sys.stdout.write(text.getvalue())
-    else:
+        return
+    try:
         to.write_text(text.getvalue(), encoding="utf-8")
-        err.print(f"{len(rows)} answers: {to}", markup=False)
+    except OSError as error:
+        raise OrderwireError(f"Cannot write {to}: {error.strerror}.") from error
+    err.print(f"{len(rows)} {what}: {to}", markup=False)
 
 
 def _inert(value: Any) -> Any:

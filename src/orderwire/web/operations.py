@@ -21,6 +21,7 @@ from orderwire.core.orders import IST, AccountId, ModifyRequest, OrderId, OrderR
 from orderwire.core.rollout import Choice
 from orderwire.errors import ConfigurationError, InvalidRequestError, NotFoundError, OrderwireError
 from orderwire.monitoring.station import Station
+from orderwire.pilot.days import daily
 from orderwire.pilot.gate import RolloutGate, rollout_report
 from orderwire.pilot.report import asked_days, make_report
 from orderwire.store import alerts as kept_alerts
@@ -482,6 +483,19 @@ class MakeReport(_Command):
         return make_report(records, voices, since=begin, until=end, owners=owners)
 
 
+class ListDays(_Command):
+    """List what each day brought, by broker and cohort; from the first day with data to today by default."""
+
+    since: str | None = None
+    until: str | None = None
+
+    def perform(self, office: Office) -> Any:
+        records = office.gate.records
+        today = records.now().astimezone(IST).date()
+        begin, end = asked_days(records, self.since, self.until, today=today)
+        return daily(records, _there(office.voices), since=begin, until=end)
+
+
 class ExportSurvey(_Command):
     """List every answered survey, flat."""
 
@@ -581,6 +595,7 @@ COMMANDS: Mapping[str, type[Any]] = {
     "rollout.history": RolloutHistory,
     "rollout.choose": ChooseRealtime,
     "report.make": MakeReport,
+    "pilot.days": ListDays,
     "survey.export": ExportSurvey,
     "survey.record": RecordAnswer,
     "survey.feedback": ListFeedback,
