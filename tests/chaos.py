@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -29,6 +30,9 @@ from redis_server import RedisServer
 
 QUANTITY = 50_000
 """Of each order: the load does not fill it up, so it stays live."""
+
+PATIENCE = 240.0
+"""Seconds for which anything is waited for: machines that test may be slow, and nothing is judged by it."""
 
 PLACED_AT = 800
 """A price the market does not come to: it fills when the load says so."""
@@ -63,13 +67,21 @@ class Postgres:
 
 
 def _runs(pid: int) -> bool:
+    """Whether it is there and no zombie that nobody collects."""
     try:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
         return False
-    return True
+    return state not in {"Z", "X"}
+
+
+def lasting_port(chance: Random) -> int:
+    """Find a port that no outgoing connection is given while whoever listens on it is dead."""
+    while True:
+        port = chance.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass
@@ -264,17 +276,23 @@ class Chaos:
 
     # --- the set -------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start everything; returns once every account is LIVE and every client follows."""
+    def start(self, *, redis: bool = True) -> None:
+        """Start everything; returns once every account is LIVE and every client follows.
+
+        Without `redis` the set starts while Redis is away: it comes when all else is up.
+        """
         cluster = self.cluster
+        if not redis:
+            self.redis.kill()
         cluster.sims.ask("PATCH", "/settings", {"check_margin": False})
-        for name in self.feeds:
-            cluster.start("feeds", name)
-        for name in self.webs:
-            cluster.start("web", name)
+        ports = Random()
+        for role, names in (("feeds", self.feeds), ("web", self.webs)):
+            for name in names:
+                cluster.start(role, name, port=lasting_port(ports))
         for name in (*self.feeds, *self.webs):
-            cluster.await_health(name)
-        cluster.await_live()
+            self._await_health(name)
+        live = dict.fromkeys(cluster.accounts, "LIVE")
+        eventually(lambda: cluster.freshness() == live, within=PATIENCE, what="all accounts LIVE")
         for name in self.webs:
             self.watchers.append(
                 Watcher(
@@ -286,7 +304,12 @@ class Chaos:
             )
         for number, account in enumerate(cluster.accounts):
             self._orders[account] = self._buy(number)
-        eventually(self._everybody_has_every_order, what="the orders on every page")
+        eventually(self._everybody_has_every_order, within=PATIENCE, what="the orders on every page")
+        if not redis:
+            self.redis.start()
+
+    def _await_health(self, name: str) -> None:
+        eventually(lambda: self.cluster._healthy(name), within=PATIENCE, what=f"the health of {name}")
 
     def _buy(self, number: int) -> str:
         """Place an order that rests, at the broker's own terminal; return its number."""
@@ -356,7 +379,7 @@ class Chaos:
             port = self.cluster.ports[name]
             self.cluster.kill(name)
             self.cluster.start(kind, name, port=port)
-            self.cluster.await_health(name)
+            self._await_health(name)
         elif kind == "redis flushed":
             self.redis.flush()
         elif kind == "redis killed":
@@ -373,14 +396,15 @@ class Chaos:
     # --- judging -------------------------------------------------------------------------------------------
 
     def settle(self) -> Report:
-        """Wait until database and pages say what the brokers' ledger says, or two minutes have passed; then judge."""
+        """Wait until database and pages say what the brokers' ledger says, or patience ends; then judge."""
         report = self.report
         with contextlib.suppress(AssertionError):
             eventually(
                 lambda: not (self._orders_wrong() or self._pages_wrong() or self._trades_lost()),
-                within=120,
+                within=PATIENCE,
                 what="agreement",
             )
+            eventually(lambda: not self.staleness.waiting(), within=PATIENCE, what="the clients' word")
         report.lost = [*self._orders_wrong(), *self._trades_lost()]
         report.pages_wrong = self._pages_wrong()
         report.doubled, report.stale = self._read_the_log()
