@@ -32,10 +32,12 @@ _TELL = text(f"""
     ON CONFLICT (account) DO UPDATE SET worker = excluded.worker, status = excluded.status,
         health = excluded.health, redirects = excluded.redirects, changed_ns = excluded.changed_ns
 """)  # noqa: S608 - constants of ours
-_CHANGED = text("SELECT * FROM feed_states WHERE changed_ns > :since")
-_OWNERS = text(f"""
-    SELECT account, worker FROM leases JOIN workers ON workers.id = leases.worker WHERE expires_ns > {NOW}
-""")  # noqa: S608
+_CHANGED = text("SELECT account, changed_ns FROM feed_states WHERE changed_ns > :since")
+_THESE = text("SELECT * FROM feed_states WHERE account = ANY(:accounts)")
+_MOVED = text("SELECT account, worker FROM leases WHERE token > :since OR worker = ''")
+"""Leases that changed hands: a token is the time of that. To read all of them four times a second took a third of a
+core for 10,000 accounts."""
+_LIVE = text(f"SELECT id FROM workers WHERE expires_ns > {NOW}")  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,33 +81,51 @@ class FeedStates:
             Lock()
         )  # guards what follows; held while the database is read, so that one thread reads for all
         self._states: dict[AccountId, FeedState] = {}
+        self._seen: dict[AccountId, int] = {}
+        """When what is in `_states` was told."""
         self._owners: dict[AccountId, str] = {}
+        """By the leases, also those of workers that are gone."""
+        self._live: frozenset[str] = frozenset()
         self._since = 0
         self._stale_at = self._complete_until = 0.0
 
     def all(self) -> dict[AccountId, FeedState]:
         """Return every account that ever had a feed; one whose owner is gone is STALE. Raises StoreError."""
         with self._lock:
-            now = self._database.clock.monotonic()
-            if now >= self._stale_at:
-                self._look()
-                self._stale_at = now + self._fresh
+            self._look_when_old()
             return {account: self._judged(account, state) for account, state in self._states.items()}
 
     def get(self, account: AccountId) -> FeedState | None:
         """Return one account's feed, None when it never had one."""
-        return self.all().get(account)
+        with self._lock:
+            self._look_when_old()
+            state = self._states.get(account)
+            return self._judged(account, state) if state is not None else None
+
+    def _look_when_old(self) -> None:
+        now = self._database.clock.monotonic()
+        if now >= self._stale_at:
+            self._look()
+            self._stale_at = now + self._fresh
 
     def _look(self) -> None:
         now = self._database.clock.monotonic()
+        whole = now >= self._complete_until
+        since = {"since": 0 if whole else self._since}
         with self._database.read() as connection:
-            if now >= self._complete_until:
-                self._since, self._complete_until = 0, now + _EVERYTHING_AFTER
-                self._states = {}
-            rows: list[Any] = list(connection.execute(_CHANGED, {"since": self._since}))
-            self._owners = {AccountId(row.account): row.worker for row in connection.execute(_OWNERS)}
+            changed = {AccountId(account): at for account, at in connection.execute(_CHANGED, since)}
+            moved = {AccountId(account): worker for account, worker in connection.execute(_MOVED, since)}
+            self._live = frozenset(connection.execute(_LIVE).scalars())
+            news = [account for account, at in changed.items() if self._seen.get(account) != at]
+            rows: list[Any] = list(connection.execute(_THESE, {"accounts": news})) if news else []
+        if whole:
+            self._complete_until = now + _EVERYTHING_AFTER
+            self._states = {account: self._states[account] for account in changed if account in self._states}
+            self._seen, self._owners = {account: self._seen[account] for account in self._states}, {}
+        self._owners.update(moved)
+        self._since = max((self._since, *(at - _OVERLAP_NS for at in changed.values())))
         for row in rows:
-            self._since = max(self._since, row.changed_ns - _OVERLAP_NS)
+            self._seen[AccountId(row.account)] = row.changed_ns
             self._states[AccountId(row.account)] = FeedState(
                 worker=row.worker,
                 status=loads(row.status, FeedStatus),
@@ -115,7 +135,8 @@ class FeedStates:
 
     def _judged(self, account: AccountId, state: FeedState) -> FeedState:
         owner = self._owners.get(account)
-        if owner == state.worker:
+        owner = owner if owner in self._live else None
+        if owner is not None and owner == state.worker:
             return state
         freshness = Freshness.STALE if owner is None else Freshness.RECONCILING
         detail = NOBODY if owner is None else "Another worker has just taken this account over."
