@@ -87,6 +87,10 @@ bench-weather: setup-dev pages ## Put accounts of both brokers under every fault
 bench-paint: setup-dev pages ## Measure from the click to the paint at each broker, by stage, and judge by the gate
 	@ORDERWIRE_GATES=1 $(BIN)/pytest tests/browser/test_main_job.py -k measured -q $(ARGS)
 
+.PHONY: bench-mounted
+bench-mounted: setup-dev pages ## Measure the way of a change into a host application, under each of its servers (ARGS="--fills 100")
+	@$(PY) bench/mounted.py $(ARGS)
+
 .PHONY: verdicts
 verdicts: setup-dev ## Play every simulated pilot with SEEDS=50 seeds, drawn anew, and compare the verdicts with the right ones
 	@$(BIN)/orderwire pilot verdicts --seeds $(or $(SEEDS),50) $(ARGS)

@@ -38,7 +38,7 @@ function manifest(outputs) {
 
 async function bundle(css) {
   return build({
-    entryPoints: [...["app", "orders", "charts", "theme"].map((name) => join(here, `src/${name}.ts`)), css],
+    entryPoints: [...["app", "orders", "charts", "theme", "follow"].map((name) => join(here, `src/${name}.ts`)), css],
     outdir: fresh,
     absWorkingDir: here,
     bundle: true,

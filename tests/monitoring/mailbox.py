@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +18,7 @@ class Receiver:
     """What to answer, in turn; then 200."""
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     location: str = ""
+    answer: Callable[[bytes], bytes] = lambda _body: b"{}"
 
     @property
     def url(self) -> str:
@@ -43,9 +44,10 @@ def receiving() -> Iterator[Receiver]:
             self.send_response(receiver.codes.pop(0) if receiver.codes else 200)
             if receiver.location:
                 self.send_header("Location", receiver.location)
-            self.send_header("Content-Length", "2")
+            said = receiver.answer(body)
+            self.send_header("Content-Length", str(len(said)))
             self.end_headers()
-            self.wfile.write(b"{}")
+            self.wfile.write(said)
 
         def log_message(self, *_: object) -> None:
             pass
