@@ -289,7 +289,7 @@ class Service:
         self.book.on_verify = self.fleet.hint
         self.book.on_broken = self._broken
         self.notifier = Notifier(self._notifier_tools())
-        self.hostposts = HostPosts(self.hosts, settings=settings, clock=self.clock)
+        self.hostposts = HostPosts(self.hosts, settings=settings, clock=self.clock, alone=not worker)
         self.app = create_app(self._services())
         web: Web = self.app.extensions["orderwire"]
         self.realtime = web.realtime

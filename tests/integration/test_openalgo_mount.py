@@ -17,6 +17,8 @@ from orderwire.config import load
 from orderwire.errors import ConfigurationError
 from orderwire.service import make_data_folder, open_records
 
+pytestmark = pytest.mark.timeout(240)
+
 FIELDS = {
     "mode", "broker", "orderid", "symbol", "exchange", "action", "quantity", "price", "trigger_price", "pricetype",
     "product", "order_status", "filled_quantity", "pending_quantity", "average_price", "rejection_reason",
@@ -77,7 +79,6 @@ def await_on_the_bus(host, order_id, status):
     return eventually(lambda: on_the_bus(host, order_id, status), what=f"{order_id} {status} on the bus")
 
 
-@pytest.mark.timeout(240)
 def test_orders_of_both_brokers_reach_the_hosts_pages_and_bus_and_a_killed_service_comes_back(host, sims):
     with host.stream() as page, host.stream("/orderwire") as ours:
         for broker, account in (("zerodha", "zerodha-trader"), ("jainam", "jainam-own")):
@@ -115,7 +116,6 @@ def test_orders_of_both_brokers_reach_the_hosts_pages_and_bus_and_a_killed_servi
         assert host.status()["faults"] == {}
 
 
-@pytest.mark.timeout(120)
 def test_strangers_hear_nothing_and_the_hosts_own_rules_count(tmp_path, sims):
     host = ExampleHost(tmp_path, sims, ORDERWIRE_TAKE_OVER="zerodha")
     host.start()
@@ -149,7 +149,6 @@ def test_strangers_hear_nothing_and_the_hosts_own_rules_count(tmp_path, sims):
         host.stop()
 
 
-@pytest.mark.timeout(120)
 def test_jainam_follows_the_hosts_token_and_only_a_new_one_restarts_its_stream(tmp_path, sims):
     host = ExampleHost(tmp_path, sims, server="threads", broker="jainam")
     host.start()
@@ -179,7 +178,6 @@ def test_jainam_follows_the_hosts_token_and_only_a_new_one_restarts_its_stream(t
         host.stop()
 
 
-@pytest.mark.timeout(120)
 def test_nothing_of_the_service_outlives_a_host_that_is_killed(tmp_path, sims):
     host = ExampleHost(tmp_path, sims)
     host.start()
@@ -231,7 +229,6 @@ class ServiceBeside:
             self.log.close()
 
 
-@pytest.mark.timeout(240)
 def test_beside_the_host_it_posts_signed_webhooks_and_either_may_restart(tmp_path, sims):
     host = ExampleHost(
         tmp_path, sims, ORDERWIRE_MOUNT="beside", ORDERWIRE_HOST_SECRET=SECRET, ORDERWIRE_TAKE_OVER="zerodha"
@@ -294,7 +291,6 @@ def orders_of(host):
     return reply.json()["data"]["orders"]
 
 
-@pytest.mark.timeout(120)
 def test_the_doctor_refuses_an_app_key_that_the_host_logs_in_with(tmp_path, sims):
     host = ExampleHost(tmp_path, sims, broker="jainam")
     add_jainam(host, sims, app_key=XTS_KEY.upper())
@@ -323,7 +319,6 @@ def doctor(host):
     )
 
 
-@pytest.mark.timeout(120)
 def test_a_second_host_is_told_whose_the_service_is_and_works_as_before(tmp_path, sims):
     host = ExampleHost(tmp_path, sims)
     host.start()
@@ -340,7 +335,6 @@ def test_a_second_host_is_told_whose_the_service_is_and_works_as_before(tmp_path
         host.stop()
 
 
-@pytest.mark.timeout(120)
 def test_uninstalled_nothing_is_left_and_installed_again_the_data_is_there(tmp_path, sims):
     host = ExampleHost(tmp_path, sims)
     host.start()

@@ -145,6 +145,13 @@ def test_a_host_without_a_secret_is_refused_at_start(secret):
         load(host_url="http://127.0.0.1:5000", host_secret=secret)
 
 
+def test_one_of_several_processes_tells_no_host(world):
+    settings = load(host_url="http://127.0.0.1:5000", host_secret=SECRET)
+
+    with pytest.raises(ConfigurationError, match="for `orderwire serve`"):
+        HostPosts(world.line, settings=settings, clock=world.clock, alone=False)
+
+
 def test_without_a_host_there_is_no_lane(world):
     engine = EventEngine()
     posts = HostPosts(world.line, settings=load(), clock=world.clock)

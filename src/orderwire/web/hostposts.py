@@ -34,8 +34,11 @@ BACK_OFF: Final = (1.0, 2.0, 4.0, 8.0)
 class HostPosts:
     """Posts to one host. Everything runs on its lane; nothing does without `host_url`."""
 
-    def __init__(self, line: HostLine, *, settings: Settings, clock: Clock) -> None:
-        """Raise ConfigurationError for an address over which tokens could be read on the way."""
+    def __init__(self, line: HostLine, *, settings: Settings, clock: Clock, alone: bool = True) -> None:
+        """Raise ConfigurationError for an address over which tokens could be read on the way.
+
+        `alone`: this process has all accounts; a host is told by one.
+        """
         self._line = line
         self._clock = clock
         self._url = settings.host_url.rstrip("/")
@@ -43,6 +46,10 @@ class HostPosts:
         refusal = plaintext_refusal(self._url, allow_plaintext=False) if self._url else None
         if refusal:
             raise ConfigurationError(f"ORDERWIRE_HOST_URL: {refusal}")
+        if self._url and not alone:
+            raise ConfigurationError(
+                "ORDERWIRE_HOST_URL is for `orderwire serve`: one process tells a host of everything."
+            )
         self._client = httpx2.Client(timeout=PATIENCE, follow_redirects=False, trust_env=False)
         self._numbers = itertools.count(clock.time_ns())
         self._user = ""

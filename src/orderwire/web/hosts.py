@@ -408,17 +408,18 @@ class HostLine:
 
     def shares_app(self, account: Account) -> str:
         """Say whose app key an account with a login of its own shares, empty when nobody's."""
-        return shared_app(
-            account,
-            credentials=self._tools.accounts.credentials(account.id),
-            brokers=self._tools.brokers,
-            apps=kept.apps(self._tools.database),
-        )
+        held = self._tools.accounts.credentials(account.id)
+        return self._shared(account.id, account.broker, held)
 
     def refusal(self, account: FeedAccount) -> str:
         """Say why an account may not log in: each login with the host's app key would end the host's."""
-        mine = self._tools.accounts.get(account.profile.account)
-        return self.shares_app(mine)
+        return self._shared(account.profile.account, account.broker, account.profile.credentials)
+
+    def _shared(self, account: AccountId, broker: str, credentials: Mapping[str, str]) -> str:
+        kind = self._tools.brokers.classes.get(broker)
+        if kind is None or not kind.one_login_per_app:
+            return ""
+        return shared_app(account, kind, credentials=credentials, apps=kept.apps(self._tools.database))
 
     def _hand_over(self, user: str, account: AccountId) -> None:
         with self._bell:
@@ -464,21 +465,16 @@ class HostLine:
 
 
 def shared_app(
-    account: Account,
-    *,
-    credentials: Mapping[str, str],
-    brokers: BrokerRegistry,
-    apps: Mapping[str, str],
+    account: AccountId, kind: type[BrokerAdapter], *, credentials: Mapping[str, str], apps: Mapping[str, str]
 ) -> str:
     """Say with whose host an account shares an app key that allows one login, empty when with none."""
-    kind = brokers.classes.get(account.broker)
-    if kind is None or not kind.one_login_per_app or credentials.get("session") == FOLLOWS:
+    if credentials.get("session") == FOLLOWS:
         return ""
-    host = apps.get(app_mark(account.broker, credentials.get(kind.app_fields[0], "")))
+    host = apps.get(app_mark(kind.name, credentials.get(kind.app_fields[0], "")))
     if host is None:
         return ""
     return (
-        f"{account.id} logs in with the app key that the host of {host} uses: each login ends the other's. Give it a "
+        f"{account} logs in with the app key that the host of {host} uses: each login ends the other's. Give it a "
         f"second app key of {kind.title}, or let it follow the host's login (session=host)."
     )
 
@@ -488,17 +484,18 @@ def shared_apps(accounts: Accounts, brokers: BrokerRegistry, database: Database)
     hosts, found = kept.apps(database), dict[str, str]()
     owners: dict[str, str] = {}
     for account in accounts.all():
-        credentials = accounts.credentials(account.id)
-        told = shared_app(account, credentials=credentials, brokers=brokers, apps=hosts)
         kind = brokers.classes.get(account.broker)
-        if kind is not None and kind.one_login_per_app and credentials.get("session") != FOLLOWS:
-            app = app_mark(account.broker, credentials.get(kind.app_fields[0], ""))
-            first = owners.setdefault(app, account.id) if app else account.id
-            if first != account.id and not told:
-                told = (
-                    f"{account.id} and {first} log in with the same app key of {kind.title}: each login ends the "
-                    "other's. Each needs a key of its own."
-                )
+        if kind is None or not kind.one_login_per_app:
+            continue
+        credentials = accounts.credentials(account.id)
+        told = shared_app(account.id, kind, credentials=credentials, apps=hosts)
+        app = app_mark(account.broker, credentials.get(kind.app_fields[0], ""))
+        first = owners.setdefault(app, account.id) if credentials.get("session") != FOLLOWS else account.id
+        if app and first != account.id and not told:
+            told = (
+                f"{account.id} and {first} log in with the same app key of {kind.title}: each login ends the "
+                "other's. Each needs a key of its own."
+            )
         if told:
             found[account.id] = told
     return found
