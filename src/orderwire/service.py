@@ -35,6 +35,7 @@ from orderwire.feeds.ownership import Ownership
 from orderwire.feeds.remote import Errands, RemoteDesk, RemoteFleet
 from orderwire.feeds.requests import Counter
 from orderwire.monitoring.metrics import Sources, disk_of
+from orderwire.monitoring.muster import Muster
 from orderwire.monitoring.notifier import Notifier, NotifierTools
 from orderwire.monitoring.station import Station
 from orderwire.pilot.conduct import Pilot, offline_gate
@@ -47,7 +48,7 @@ from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
 from orderwire.store.feedstates import FeedStates
 from orderwire.store.invitations import Invitations
-from orderwire.store.leases import Leases
+from orderwire.store.leases import Leases, workers
 from orderwire.store.notifications import Notifications
 from orderwire.store.retention import Housekeeper
 from orderwire.store.survey import Voices
@@ -293,7 +294,7 @@ class Service:
         self.app = create_app(self._services())
         web: Web = self.app.extensions["orderwire"]
         self.realtime = web.realtime
-        self.station = Station(self._sources(web), settings=settings)
+        self.station = Station(self._sources(web), settings=settings, muster=self._muster())
         self.station.attach(self.engine)
         Monitor(
             station=self.station,
@@ -358,6 +359,11 @@ class Service:
             leads=self._leads,
             shared=self.leases is not None,
         )
+
+    def _muster(self) -> Muster | None:
+        if self.leases is None:
+            return None
+        return Muster(self.records.database, self.leases, clock=self.clock, leads=self._leads)
 
     def _leads(self) -> bool:
         """Whether this process does what only one of several should."""
@@ -523,7 +529,14 @@ def serve(settings: Settings, *, build: Callable[[Settings], Service] = Service,
     from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - 0.2 s that no other command needs
     from gunicorn.workers.gthread import ThreadWorker  # noqa: PLC0415 - see above
 
-    open_records(settings).database.close()
+    records = open_records(settings)
+    others = [] if worker else [one.id for one in workers(records.database) if one.live]
+    records.database.close()
+    if others:
+        raise ConfigurationError(
+            f"Other processes use this database ({', '.join(others[:3])}): `orderwire serve` has it to itself. Stop "
+            "them (one that was killed is forgotten after ten seconds), or run `orderwire feeds` and `orderwire web`."
+        )
     listeners = _listeners(settings, worker)
     held: list[Service] = []
 

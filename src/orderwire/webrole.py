@@ -25,6 +25,7 @@ from orderwire.feeds.market import Market, load_calendar
 from orderwire.feeds.remote import Errands, RemoteDesk, RemoteFleet
 from orderwire.feeds.requests import TakePostbackRequest, packed
 from orderwire.monitoring.metrics import Sources, disk_of
+from orderwire.monitoring.muster import Muster
 from orderwire.monitoring.station import Station
 from orderwire.pilot.conduct import LOOK_EVERY, Pilot
 from orderwire.service import MARKET_NEAR, Records, open_records
@@ -111,8 +112,12 @@ class WebService:
         self.follow.fault = web.faults.count
         self.follow.resync = self.realtime.resync
         self.follow.watched = lambda: self.realtime.audience.accounts
-        self.station = Station(self._sources(web), settings=settings)
-        self.station.metrics.attach(self._as_engine())
+        self.station = Station(
+            self._sources(web),
+            settings=settings,
+            muster=Muster(database, self._leases, clock=self.clock, leads=lambda: False),
+        )
+        self.station.attach(self._as_engine())
         self.pilot.evidence.attach(self._as_engine())
         Monitor(
             station=self.station,

@@ -91,7 +91,7 @@ def book_of(leases: Leases, clock: FakeClock) -> OrderBook:
 def run_out(leases: Leases) -> None:
     """Let all that a worker owns run out, as the database's clock has it."""
     over = text("UPDATE workers SET expires_ns = 1 WHERE id = :me")
-    leases.database.write(lambda connection: connection.execute(over, {"me": leases.worker}))
+    leases._database.write(lambda connection: connection.execute(over, {"me": leases.worker}))
 
 
 # --- who owns what ------------------------------------------------------------------------------------

@@ -43,10 +43,37 @@ def test_migrating_twice_does_nothing_the_second_time(database):
     assert database.migrate() is False
 
 
+def migrated_by_a_newer_release(database, *, oldest):
+    def work(connection):
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text("DELETE FROM compatibility"))
+        connection.execute(text("INSERT INTO compatibility (oldest) VALUES (:oldest)"), {"oldest": oldest})
+
+    database.write(work)
+
+
+def test_a_database_of_the_next_release_is_used_as_it_is_where_that_release_allows(database):
+    migrated_by_a_newer_release(database, oldest=schema.REVISION)
+
+    assert database.migrate() is False
+    assert database.revision() == "9999"
+
+
+def test_migrating_says_from_which_release_on_the_tables_can_be_used(clock, tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'a.db'}", clock=clock)
+    try:
+        database.migrate()
+        with database.read() as connection:
+            assert connection.execute(text("SELECT oldest FROM compatibility")).scalars().all() == [
+                schema.OLDEST
+            ]
+    finally:
+        database.close()
+    assert schema.OLDEST <= schema.REVISION
+
+
 def test_a_database_of_a_newer_release_is_refused(database):
-    database.write(
-        lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    )
+    migrated_by_a_newer_release(database, oldest="9999")
 
     with pytest.raises(ConfigurationError, match="newer release"):
         database.migrate()

@@ -16,6 +16,7 @@ from orderwire.core.recovery import Freshness
 from orderwire.engine import EventEngine
 from orderwire.errors import ConfigurationError
 from orderwire.monitoring.metrics import Metrics, Sources, waiting
+from orderwire.monitoring.muster import Muster
 from orderwire.monitoring.watchdog import AppriseChannel, Channel, Watchdog, WebhookChannel
 
 _SLOWEST = 8
@@ -52,8 +53,11 @@ class _OnDemand(Collector):
 class Station:
     """Watches one service. Every answer may be asked from any thread."""
 
-    def __init__(self, sources: Sources, *, settings: Settings) -> None:
-        """Raises ConfigurationError for a limit of an alert that does not exist."""
+    def __init__(self, sources: Sources, *, settings: Settings, muster: Muster | None = None) -> None:
+        """`muster`: this is one of several processes.
+
+        Raises ConfigurationError for a limit of an alert that does not exist.
+        """
         self.sources = sources
         self.metrics = Metrics(sources)
         self.watchdog = Watchdog(
@@ -63,6 +67,7 @@ class Station:
             clock=sources.clock,
             channels=channels_of(settings),
             pace=settings.alert_pace,
+            muster=muster,
         )
         self._registry = CollectorRegistry()
         self._registry.register(_OnDemand(self.metrics))

@@ -39,6 +39,7 @@ from orderwire.engine import EventEngine
 from orderwire.errors import StoreError
 from orderwire.monitoring import senders
 from orderwire.monitoring.metrics import Metrics, readings
+from orderwire.monitoring.muster import Muster
 from orderwire.monitoring.senders import DeliveryError
 from orderwire.monitoring.series import Series
 from orderwire.store import alerts as kept
@@ -166,8 +167,13 @@ class Watchdog:
         clock: Clock,
         channels: Sequence[Channel] = (),
         pace: float = 1.0,
+        muster: Muster | None = None,
     ) -> None:
-        """`pace` stretches or shortens the gathering of a message and its reminders, as the rules' durations."""
+        """`pace` stretches or shortens the gathering of a message and its reminders, as the rules' durations.
+
+        `muster`: one of several processes; all judge what all measured, the one that leads tells people.
+        """
+        self._muster = muster
         self.rules = tuple(rules)
         self.series = Series()
         self._metrics = metrics
@@ -190,8 +196,9 @@ class Watchdog:
 
     def attach(self, engine: EventEngine) -> None:
         """Take part in the engine, on a thread of its own."""
-        left = self._clock.time_ns()
-        self._unsaved.append(lambda connection: kept.close_open(connection, left))
+        if self._muster is None:  # nobody else can have raised what is open
+            left = self._clock.time_ns()
+            self._unsaved.append(lambda connection: kept.close_open(connection, left))
         engine.add_lane(LANE, capacity=4, when_full="conflate", key=_ticks_are_one)
         engine.register(EventType.TIMER, self.on_timer, lane=LANE)
         engine.register(EventType.ALERT, self.on_alert, lane=LANE)
@@ -243,11 +250,17 @@ class Watchdog:
     def _look(self) -> None:
         now, now_ns = self._clock.monotonic(), self._clock.time_ns()
         samples = list(self._metrics.samples())
+        speaks = True
+        if self._muster is not None:
+            samples, speaks = self._muster.together(samples), self._muster.leads()
         self.series.add(samples, at=now_ns / 1e9)
         found = evaluate(self.rules, self._watch, readings(samples, names=self._names, at=now))
         self._watch = found.watch
-        self._note(found, now_ns)
         self._read_silences()
+        if not speaks:
+            self._save()
+            return
+        self._note(found, now_ns)
         self._told, message = tell(
             self._told,
             found,

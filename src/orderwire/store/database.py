@@ -147,14 +147,22 @@ class Database:
     def migrate(self) -> bool:
         """Bring the tables to the newest form, all of it or nothing; True when something was done.
 
-        Raises ConfigurationError when the database was made by a newer release.
+        A database that a newer release has migrated is left as it is where that release says that this one works
+        with it: workers are upgraded one by one. Raises ConfigurationError where it does not.
         """
-        if self.revision() == schema.REVISION:
+        found = self.revision()
+        if found == schema.REVISION or (found is not None and found > schema.REVISION and self._suits_us()):
             return False
         from orderwire.store.migrations import run  # noqa: PLC0415 - 0.4 s of Alembic only when there is work
 
         self.write(run.upgrade)
         return True
+
+    def _suits_us(self) -> bool:
+        """Whether the newer release that made the tables says that we may use them."""
+        with self.read() as connection:
+            oldest = connection.execute(schema.compatibility.select()).scalar()
+        return oldest is not None and oldest <= schema.REVISION
 
     def revision(self) -> str | None:
         """Return the migration the database is at, None when it is empty."""

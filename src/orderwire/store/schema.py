@@ -22,8 +22,13 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0009"
+REVISION = "0010"
 """The newest migration; `Database.migrate` skips Alembic when the database is at it."""
+
+OLDEST = "0010"
+"""The oldest `REVISION` whose release works with these tables: the one before this, so that workers are upgraded one
+by one. A migration only adds (tables, columns that may be empty or have a default); what it makes useless goes a
+release later, and then this moves on."""
 
 metadata = MetaData(
     naming_convention={
@@ -279,6 +284,9 @@ dead_letters = Table(
     _text("observation"),
     Column("raw", LargeBinary, nullable=False),
 )
+
+compatibility = Table("compatibility", metadata, _text("oldest", primary_key=True))
+"""One row: the newest release's `OLDEST`, for releases that do not know its migrations."""
 
 # --- who does the work, when there are several processes ------------------------------------------------
 

@@ -30,6 +30,7 @@ from orderwire.core.latency import Stamps, trace
 from orderwire.core.orders import AccountId
 from orderwire.core.recovery import Freshness
 from orderwire.errors import InvalidRequestError, NotFoundError, OrderwireError
+from orderwire.monitoring.muster import processes
 from orderwire.monitoring.series import PLOTS, plot
 from orderwire.monitoring.station import Station, by_freshness, feed_counts
 from orderwire.store import alerts as kept
@@ -153,6 +154,8 @@ class Monitor:
             silences=self.station.watchdog.silences,
             until=from_ns,
             hours=SILENCES,
+            processes=processes(self.database),
+            started=from_ns,
             counts=feed_counts(fleet),
             feeds=[self._line(feed) for feed in by_freshness(fleet)],
             slowest=self.station.slowest(),

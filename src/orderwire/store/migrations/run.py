@@ -43,3 +43,5 @@ def upgrade(connection: Connection) -> None:
             raise ConfigurationError(
                 f"The database was made by a newer release of orderwire ({error}); install that one."
             ) from error
+    connection.execute(schema.compatibility.delete())
+    connection.execute(schema.compatibility.insert(), {"oldest": schema.OLDEST})
