@@ -620,3 +620,26 @@ def test_the_push_arrives_soon_after_the_placement(sim):
         f"\nplaced to FILLED received: p50 {cuts[9] * 1000:.0f} ms, p95 {cuts[18] * 1000:.0f} ms, 40 orders"
     )
     assert cuts[18] < 0.5
+
+
+def test_a_token_of_the_host_is_taken_over_with_the_user_of_its_own_claim(sim):
+    async def story(seat):
+        own = seat.adapter.session
+        taken = await seat.adapter.adopt(own.secrets["token"])
+        seat.adapter.session = taken
+        assert await seat.adapter.order_book() == []
+        refused = []
+        for wrong in ("no token", "e30.e30.c2ln", f"{own.secrets['token'][:-4]}AAAA"):
+            with pytest.raises(SessionExpiredError) as error:
+                await seat.adapter.adopt(wrong)
+            refused.append(str(error.value))
+        return own, taken, refused
+
+    own, taken, refused = sit(sim, story, listen=False)
+
+    assert taken.user_id.startswith(f"{own.user_id}_")  # the claim names the app key too
+    assert taken.secrets == own.secrets
+    assert taken.expires_at == own.expires_at
+    assert "names no user" in refused[0]
+    assert "names no user" in refused[1]
+    assert "no longer accepts" in refused[2]

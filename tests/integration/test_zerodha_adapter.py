@@ -454,3 +454,29 @@ def test_a_status_the_table_does_not_know_is_found_on_the_first_day(sim):
     finding = asyncio.run(story())
 
     assert (finding.ok, "SUSPENDED" in finding.detail) == (False, True)
+
+
+def test_a_token_of_the_host_is_taken_over_once_the_broker_knows_it(sim):
+    async def story():
+        async with at_desk(sim) as seat:
+            token, api_key = (
+                seat.adapter.session.secrets["access_token"],
+                seat.adapter.profile.credentials["api_key"],
+            )
+            seat.adapter.session = None
+            taken = [await seat.adapter.adopt(given) for given in (token, f"{api_key}:{token}")]
+            seat.adapter.session = taken[0]
+            assert await seat.adapter.order_book() == []
+            refused = []
+            for wrong in ("other:token", f"{api_key}:never-given"):
+                with pytest.raises(SessionExpiredError) as error:
+                    await seat.adapter.adopt(wrong)
+                refused.append(str(error.value))
+            return taken, refused, seat.adapter.profile.credentials["user_id"]
+
+    taken, (foreign, dead), user = asyncio.run(story())
+
+    assert [session.user_id for session in taken] == [user, user]
+    assert all(session.expires_at > SystemClock().now() for session in taken)
+    assert "of another app" in foreign
+    assert "never-given" not in dead
