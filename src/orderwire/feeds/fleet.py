@@ -334,7 +334,9 @@ class Fleet:
         return session
 
     async def _adopt(self, account: AccountId, token: str, *, check: SessionCheck) -> None:
-        feed = self._feeds[account]
+        feed = self._feeds.get(account)
+        if feed is None:
+            raise NotFoundError(f"{account} has no feed just now.")
         async with self._logging_in.setdefault(account, asyncio.Lock()):
             if not token:
                 feed.log_out("The host is logged out at the broker.")
