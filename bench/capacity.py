@@ -53,15 +53,17 @@ class Costs:
     """Web process, an update followed, whether somebody looks or not (bench/scale.py)."""
     follower_read_us: float = 400
     """Web process, a question about 64 streams and its answer (bench/scale.py)."""
-    push_us: float = 130
+    push_us: float = 44
     """Web process, a change sent to a browser and acknowledged (bench/browsers.py)."""
     idle_account_us: float = 230
     """Feed worker, a second of an account with nothing going on: heartbeats, reads of the book (make bench-feeds)."""
-    lease_us: float = 5
-    """PostgreSQL, a second of an account's lease: its row is renewed every three."""
+    state_us: float = 13
+    """PostgreSQL, a second of an account: how its feed does is told 0.15 times a second, at 88 µs."""
+    web_state_us: float = 4
+    """Web process, a second of an account: how every feed does is read four times a second, what changed of it."""
     account_kib: float = 64
     """Feed worker's memory (make bench-feeds)."""
-    browser_kib: float = 60
+    browser_kib: float = 66
     """Web process' memory (bench/browsers.py)."""
     wal_bytes: float = 5_000
     """Written ahead, an update (bench/scale.py)."""
@@ -103,8 +105,6 @@ class Limits:
     """In one feed worker: all connected within a minute at 50 connects a second."""
     postgres_cores: int = 32
     wal_per_second: float = 200e6
-    lease_rows: float = 20_000
-    """Renewed a second, before they crowd out the changes."""
     redis_network: float = 1.25e9
     """Bytes a second: 10 Gbit/s."""
     connections: int = 8
@@ -158,8 +158,6 @@ class Plan:
     gb_day: float
     gb_kept: float
     wal: float
-    lease_rows: float
-    """Rows of leases renewed a second."""
     dollars: float
 
     @property
@@ -201,7 +199,9 @@ def plan(accounts: int, *, costs: Costs = COSTS, habits: Habits = HABITS, limits
     feeds = _feeds(accounts, peak, costs, limits)
     commits = feeds * commits_of(peak / feeds, costs)
     reads = reads_of(commits)
-    follower_share = (peak * costs.follower_us + reads * costs.follower_read_us) / 1e6
+    follower_share = (
+        peak * costs.follower_us + reads * costs.follower_read_us + accounts * costs.web_state_us
+    ) / 1e6
     watched = min(1.0, habits.watching / habits.active)
     pushes = peak * watched * costs.push_us / 1e6
     webs = max(2, math.ceil(browsers / limits.web_browsers))
@@ -209,7 +209,7 @@ def plan(accounts: int, *, costs: Costs = COSTS, habits: Habits = HABITS, limits
         webs < 100_000 and follower_share + pushes / webs > limits.busy and pushes / webs > limits.busy / 10
     ):
         webs += 1
-    postgres = peak * costs.postgres_us + commits * costs.postgres_commit_us + accounts * costs.lease_us
+    postgres = peak * costs.postgres_us + commits * costs.postgres_commit_us + accounts * costs.state_us
     added = peak * costs.redis_us + commits * costs.redis_commit_us
     redis = added + webs * (peak * costs.redis_reader_us + reads * costs.redis_read_us)
     gb_day = day * costs.table_bytes / 1e9
@@ -239,7 +239,6 @@ def plan(accounts: int, *, costs: Costs = COSTS, habits: Habits = HABITS, limits
         gb_day=gb_day,
         gb_kept=gb_kept,
         wal=peak * costs.wal_bytes,
-        lease_rows=accounts / 3,
         dollars=dollars,
     )
 
@@ -251,9 +250,9 @@ def strains(one: Plan, limits: Limits = LIMITS) -> dict[str, float]:
         "one Redis' core: every web process asks for everything": one.redis_cores / limits.busy,
         "one Redis' network": one.redis_network / limits.redis_network,
         "more feed workers than shards: commits wait for each other": one.feeds / SHARDS,
-        "a web process' core, following": one.follower_share / limits.busy,
+        "a web process' core: it follows every change and every feed's state": one.follower_share
+        / limits.busy,
         "PostgreSQL's cores": one.postgres_cores / (limits.postgres_cores * limits.busy),
-        "leases: more rows renewed than changes written": one.lease_rows / limits.lease_rows,
         "PostgreSQL's log": one.wal / limits.wal_per_second,
     }
 
@@ -359,7 +358,8 @@ def play(
         ),
         follower_busy=(len(arrivals) * costs.follower_us + _asked(committed) * costs.follower_read_us)
         / 1e6
-        / seconds,
+        / seconds
+        + accounts * costs.web_state_us / 1e6,
         waits_p50=1e3 * waits[len(waits) // 2] if waits else 0,
         waits_p99=1e3 * waits[len(waits) * 99 // 100] if waits else 0,
         per_commit=len(arrivals) / max(len(committed), 1),
@@ -437,7 +437,6 @@ def table() -> str:
         ("connections to PostgreSQL", [f"{p.connections:,}" for p in plans]),
         ("rows a day", [f"{p.rows:,.0f}" for p in plans]),
         ("GB a day / kept for 90 days", [f"{_rounded(p.gb_day)} / {_rounded(p.gb_kept)}" for p in plans]),
-        ("leases' rows renewed a second", [_rounded(p.lease_rows) for p in plans]),
         ("write-ahead log, MB/s, opening", [_rounded(p.wal / 1e6) for p in plans]),
         ("dollars a month / an account", [f"{p.dollars:,.0f} / {p.per_account:.3f}" for p in plans]),
     ]
