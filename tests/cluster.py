@@ -48,6 +48,10 @@ def new_database(server: str, name: str) -> str:
     return server.replace("/postgres?", f"/{name}?").replace("postgresql://", "postgresql+psycopg://")
 
 
+PATIENCE = 180.0
+"""Seconds for which a condition is waited for: several processes start at once, on a machine that is busy."""
+
+
 class Cluster:
     """Everything but Redis. Processes are started by name and stopped by it; all of them share one data folder."""
 
@@ -114,7 +118,7 @@ class Cluster:
         return f"http://127.0.0.1:{self.ports[name]}"
 
     def await_health(self, name: str) -> None:
-        eventually(lambda: self._healthy(name), what=f"the health of {name}: {self.log(name)[-2000:]}")
+        eventually(lambda: self._healthy(name), what=f"the health of {name}", within=PATIENCE)
 
     def _healthy(self, name: str) -> bool:
         assert self.processes[name].poll() is None, f"{name} ended:\n{self.log(name)}"
@@ -178,7 +182,7 @@ class Cluster:
 
     def await_live(self) -> None:
         live = dict.fromkeys(self.accounts, "LIVE")
-        eventually(lambda: self.freshness() == live, what=f"all accounts LIVE: {self.freshness()}")
+        eventually(lambda: self.freshness() == live, what="all accounts LIVE", within=PATIENCE)
 
     def buy(self, number: int, **order: Any) -> Any:
         """Place an order at the broker, as from its own terminal."""

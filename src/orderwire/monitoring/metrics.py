@@ -93,6 +93,7 @@ CATALOGUE: tuple[Described, ...] = (
     _counter("commit_seconds", "Time spent in them."),
     _gauge("commit_blocked_seconds", "How long the database has taken no writes; 0 while it does."),
     _gauge("commit_held_back", "Events that wait for the database."),
+    _counter("stale_writes_refused", "What was not written because its account is another worker's now."),
     _gauge("disk_free_ratio", "Free part of the disk that holds the data folder."),
     # each broker
     _gauge("feeds", "Accounts by how fresh they are.", "broker", "freshness"),
@@ -259,6 +260,11 @@ class Commits(Protocol):
         """How many events wait for it."""
         ...
 
+    @property
+    def stale_writes(self) -> int:
+        """How much was refused because its account is another worker's."""
+        ...
+
     def counts(self) -> dict[tuple[str, str], int]:
         """Return what came, by broker and name."""
         ...
@@ -366,6 +372,7 @@ class Metrics:
         yield sample("commit_seconds_total", counts.seconds)
         yield sample("commit_blocked_seconds", book.blocked_seconds)
         yield sample("commit_held_back", book.held_back)
+        yield sample("stale_writes_refused_total", book.stale_writes)
         yield sample("disk_free_ratio", disk.free / disk.total if disk.total else 1.0)
 
     def _of_counts(self, fleet: FleetHealth) -> Iterator[Sample]:

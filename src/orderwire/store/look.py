@@ -20,7 +20,7 @@ _ORDERS, _LINES = schema.orders.c, schema.submissions.c
 class BookLook:
     """Answers what `OrderBook` answers, from what is committed. Any thread; raises StoreError."""
 
-    held_back = 0
+    held_back = stale_writes = 0
     blocked_seconds = 0.0
 
     def __init__(self, database: Database) -> None:
