@@ -13,9 +13,14 @@ fresh="${database}_restored_$stamp"
 sql() { psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 --dbname=postgres --command="$1"; }
 
 pg_restore --list "$backup" >/dev/null
-others=$(sql "SELECT count(*) FROM pg_stat_activity WHERE datname = '$database'")
-if [ "$others" -ne 0 ]; then
-  echo "restore.sh: $others connections to $database are open; stop every web and feeds process first" >&2
+others() { sql "SELECT count(*) FROM pg_stat_activity WHERE datname = '$database'"; }
+tries=3
+while [ "$(others)" -ne 0 ] && [ "$tries" -gt 0 ]; do # what was stopped just now may still be leaving
+  tries=$((tries - 1))
+  sleep 1
+done
+if [ "$(others)" -ne 0 ]; then
+  echo "restore.sh: $(others) connections to $database are open; stop every web and feeds process first" >&2
   exit 1
 fi
 

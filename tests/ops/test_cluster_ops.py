@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from house import eventually
 from orderwire.clock import SystemClock
 from orderwire.core.orders import AccountId
 from orderwire.store import outbox, shards
@@ -205,6 +206,11 @@ def execute(environment, database, statement):
         return cursor.fetchall() if cursor.description else []
 
 
+def connected(environment) -> int:
+    ask = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'orderwire'"
+    return execute(environment, "postgres", ask)[0][0]
+
+
 class opened:  # noqa: N801 - a context
     def __init__(self, environment) -> None:
         host, user = environment["PGHOST"], environment["PGUSER"]
@@ -237,6 +243,7 @@ def test_a_backup_comes_back_with_new_epochs_and_new_shards_and_what_was_there_s
     assert code == 0, said
     with opened(cluster) as database:
         commit(database, "filled")
+    eventually(lambda: not connected(cluster), what="everybody's leaving")
 
     code, said = run(OPS / "restore.sh", said.strip(), env=cluster)
 
@@ -275,6 +282,7 @@ def test_what_is_no_backup_of_ours_is_refused_and_leaves_nothing(cluster, tmp_pa
     assert (code, "has no table shards" in said) == (1, True)
 
     (tmp_path / "other.dump").write_bytes(b"PGDMP is not enough")
+    eventually(lambda: not connected(cluster), what="everybody's leaving")
     code, said = run(OPS / "restore.sh", tmp_path / "other.dump", env=cluster)
 
     assert code != 0

@@ -61,13 +61,15 @@ class WireCounts:
 class Wire:
     """Says and hears notices. `tell` from any thread; `listen` in one."""
 
-    def __init__(self, redis: Redis, *, clock: Clock, name: str = "") -> None:
+    def __init__(self, redis: Redis, *, clock: Clock, name: str = "", deaf_after: float = DEAF_AFTER) -> None:
+        """`deaf_after`: seconds without the own canary after which the subscription is made anew."""
         self.name = name or secrets.token_hex(6)
         self.counts = WireCounts()
         self.subscribed = threading.Event()
         """Set while a subscription stands."""
         self._redis = redis
         self._clock = clock
+        self._deaf_after = deaf_after
         self._handlers: dict[str, tuple[Handler, ...]] = {}
         self._missed: tuple[Callable[[], None], ...] = ()
         self._stopping = threading.Event()
@@ -138,9 +140,9 @@ class Wire:
             while not self._stopping.is_set():
                 self._say_canary()
                 yield from self._hear(subscription)
-                if self._clock.monotonic() - self._heard_at > DEAF_AFTER:
+                if self._clock.monotonic() - self._heard_at > self._deaf_after:
                     self.counts.deaf += 1
-                    _log.warning("the wire was deaf", seconds=DEAF_AFTER)
+                    _log.warning("the wire was deaf", seconds=self._deaf_after)
                     return
         finally:
             subscription.close()
