@@ -176,10 +176,13 @@ class WebService:
 
     def _be_present(self) -> None:
         """Say again and again that this process lives."""
-        place = f"{socket.gethostname()}:{os.getpid()}"
+        place, entered = f"{socket.gethostname()}:{os.getpid()}", False
         while not self._stopped:
             try:
-                self._leases.enter(role=WEB, place=place, version=version("orderwire"))
+                if not entered:
+                    self._leases.enter(role=WEB, place=place, version=version("orderwire"))
+                entered = True
+                self._leases.stay()
             except StoreError as error:
                 _log.warning("the database is away", error=str(error))
             self.follow.stopping.wait(RENEW_EVERY)

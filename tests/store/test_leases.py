@@ -387,6 +387,30 @@ def given_to(book: OrderBook, said):
     return future
 
 
+def test_a_process_that_comes_back_under_its_name_fences_the_one_before(first, open_worker, clock):
+    first.take(8)
+    before = book_of(first, clock)
+    before.on_observation(observed(update("filled")))  # and then it sleeps
+    again = open_worker("w1")
+
+    held = again.renew()
+    book = book_of(again, clock)
+    book.on_observation(observed(read("open")))
+    book.commit()
+
+    assert sorted(held) == IN_ORDER
+    assert before.commit() is None
+    assert [view.status for view in outbox.snapshot(again.database, A1).orders] == ["OPEN"]
+
+
+def test_a_worker_that_was_forgotten_signs_in_again(first):
+    first.database.write(lambda connection: connection.execute(text("DELETE FROM workers")))
+
+    first.renew()
+
+    assert first.situation().workers == ("w1",)
+
+
 # --- behind a pooler ----------------------------------------------------------------------------------
 
 

@@ -68,7 +68,7 @@ class Ownership:
         self._running: dict[AccountId, int] = {}
         """Accounts whose feeds run here, and under which token."""
         self._renewed = 0.0
-        self._away = self._entered = False
+        self._away = self._wanted = self._entered = False
         self._workers: tuple[str, ...] = ()
         self._database = database
         self._clerk: Clerk | None = None
@@ -89,7 +89,10 @@ class Ownership:
             self._teller.attach(engine)
 
     def enter(self) -> None:
-        """Say that this process lives and takes accounts from now on. Raises StoreError."""
+        """Live, and take accounts, from the next tick on: the feeds can run now."""
+        self._wanted = True
+
+    def _enter(self) -> None:
         self.leases.enter(role=FEEDS, place=self._place, version=self._version)
         self._entered = True
         if self._clerk is not None:
@@ -105,9 +108,11 @@ class Ownership:
     def on_renewal(self, _event: Event) -> None:
         """Renew what is held."""
         now = self._clock.monotonic()
-        if not self._entered or now - self._renewed < RENEW_EVERY - 0.5:
+        if not self._wanted or (self._entered and now - self._renewed < RENEW_EVERY - 0.5):
             return
         try:
+            if not self._entered:
+                self._enter()
             self.leases.renew()
         except StoreError as error:
             if not self._away:

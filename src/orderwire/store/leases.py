@@ -112,6 +112,8 @@ _ABANDON = text("""
 """)
 """What the last owner had begun: it is not begun again, and who asked is told so."""
 
+_INHERIT = text(f"UPDATE leases SET token = greatest(token + 1, {NOW}) WHERE worker = :me")  # noqa: S608
+_INTERRUPTED = text("UPDATE commands SET state = 'LOST', body = '' WHERE worker = :me AND state = 'TAKEN'")
 _RELEASE = text("UPDATE leases SET worker = '' WHERE worker = :me AND account = ANY(:accounts)")
 _LEAVE = text("UPDATE leases SET worker = '' WHERE worker = :me")
 _GONE = text("DELETE FROM workers WHERE id = :me")
@@ -166,6 +168,7 @@ class Leases:
         self._turn = Lock()  # one change at a time, in the database and here: they must not cross
         self._held: Mapping[AccountId, int] = {}
         self._safe_until = 0.0
+        self._card = {"role": FEEDS, "place": "", "version": ""}
         self.draining = False
 
     # --- what is held ----------------------------------------------------------------------------------
@@ -205,8 +208,26 @@ class Leases:
     # --- keeping ---------------------------------------------------------------------------------------
 
     def enter(self, *, role: str, place: str, version: str) -> None:
-        """Say that this process lives."""
-        self._write(_ENTER, role=role, place=place, version=version, ttl=self._ttl_ns)
+        """Say that this process lives; once at its start.
+
+        What an earlier process of this name owned is ours under new tokens: should it still run, it writes nothing.
+        """
+        self._card = {"role": role, "place": place, "version": version}
+
+        def work(connection: Connection) -> None:
+            self._sign_in(connection)
+            connection.execute(_INHERIT, {"me": self.worker})
+            connection.execute(_INTERRUPTED, {"me": self.worker})
+
+        with self._turn:
+            self._database.write(work)
+
+    def stay(self) -> None:
+        """Say again that this process lives, where it owns nothing; what owns calls `renew`."""
+        self._database.write(self._sign_in)
+
+    def _sign_in(self, connection: Connection) -> None:
+        connection.execute(_ENTER, {"me": self.worker, "ttl": self._ttl_ns, **self._card})
 
     def renew(self) -> Mapping[AccountId, int]:
         """Renew everything we hold and return it; what is missing was taken over by another."""
@@ -214,7 +235,8 @@ class Leases:
         given = {"me": self.worker, "ttl": self._ttl_ns}
 
         def work(connection: Connection) -> dict[AccountId, int]:
-            connection.execute(_BEAT, {**given, "draining": int(self.draining)})
+            if not connection.execute(_BEAT, {**given, "draining": int(self.draining)}).rowcount:
+                self._sign_in(connection)  # away for so long that we were forgotten
             rows = connection.execute(_HELD, {"me": self.worker})
             return {AccountId(row.account): row.token for row in rows}
 
