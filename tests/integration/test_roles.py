@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -211,10 +211,9 @@ def test_an_order_whose_owner_dies_while_it_is_sent_is_in_doubt_and_exists_once(
         eventually(lambda: len(at_broker(cluster, account)) == len(before) + 1, what="the broker has it")
         cluster.kill("f1")
         cluster.sims.ask("DELETE", "/faults")
-        with pytest.raises(InDoubtError) as doubt:
-            asked.result(120)
-    row = doubt.value.submission
+        told, row = answer_of(asked)
     (new,) = at_broker(cluster, account).keys() - before.keys()
+    assert told in {"", new}
 
     with desk(cluster, "w2", account) as orders:
         eventually(lambda: any(line.orderid == new for line in orders.book()), what="the book tells")
@@ -225,6 +224,14 @@ def test_an_order_whose_owner_dies_while_it_is_sent_is_in_doubt_and_exists_once(
             )
         )
     assert len(at_broker(cluster, account)) == len(before) + 1
+
+
+def answer_of(asked: Future[tuple[str, str]]) -> tuple[str, str]:
+    """The order's number, empty while it is in doubt (the next owner may have found it by then), and its row."""
+    try:
+        return asked.result(PATIENCE)
+    except InDoubtError as doubt:
+        return "", doubt.submission
 
 
 def test_without_an_owner_nothing_is_sent_and_it_is_said(cluster):
