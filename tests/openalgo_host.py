@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,10 +18,16 @@ import httpx2
 import socketio
 import socketio.exceptions
 
-from house import DEADLINE, Simulators, eventually, free_port
+import house
+from house import Simulators, free_port
 from orderwire.web import operations
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "openalgo_mount"
+PATIENCE = 150.0
+"""Seconds: a host and its service are two starts of a program, and a busy machine takes its time with each."""
+
+eventually = partial(house.eventually, within=PATIENCE)
+
 KITE_KEY, KITE_SECRET = "demokite", "demokite-secret"
 XTS_KEY, XTS_SECRET = "demoxts", "demoxts-secret"
 
@@ -88,13 +95,13 @@ class ExampleHost:
             return
         self.browser.close()
         self.process.send_signal(how)
-        self.process.wait(20)
+        self.process.wait(PATIENCE)
         self._log.close()
 
     # --- its user --------------------------------------------------------------------------------------
 
     def logged_in(self) -> httpx2.Client:
-        client = httpx2.Client(base_url=self.url, timeout=30, trust_env=False)
+        client = httpx2.Client(base_url=self.url, timeout=60, trust_env=False)
         form = {"user": "trader", "password": "trader", "csrf_token": token_in(client.get("/login").text)}
         assert client.post("/login", data=form).status_code == 302
         return client
@@ -174,7 +181,7 @@ class Listener:
     ) -> None:
         self.got: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
         self.kept: list[tuple[str, dict[str, Any]]] = []
-        self.client = socketio.Client(reconnection=False)
+        self.client = socketio.Client(reconnection=False, request_timeout=60)
         for name in ("order_update", "feed_status", "snapshot", "trade_update", "position_update"):
             self.client.on(name, self._taker(name), namespace=namespace)
         headers = (
@@ -187,7 +194,7 @@ class Listener:
                 headers=headers,
                 auth={"apikey": apikey} if apikey else None,
                 transports=["polling"] if polling else ["websocket"],
-                wait_timeout=30,
+                wait_timeout=60,
             )
         except socketio.exceptions.ConnectionError as error:
             raise ConnectionError(str(error)) from error
@@ -209,9 +216,7 @@ class Listener:
                 if d["orderid"] == order_id and d["order_status"] == status
             ]
 
-        return eventually(found, within=DEADLINE, what=f"order_update {order_id} {status}", last=self.kept)[
-            -1
-        ]
+        return eventually(found, what=f"order_update {order_id} {status}", last=self.kept)[-1]
 
     def close(self) -> None:
         self.client.disconnect()

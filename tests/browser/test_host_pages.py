@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from house import Simulators, eventually
-from openalgo_host import EXAMPLE, ExampleHost, zerodha_token
+from house import Simulators
+from openalgo_host import EXAMPLE, ExampleHost, eventually, zerodha_token
 
-pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(480)]
 
 WATCH = """
 () => {

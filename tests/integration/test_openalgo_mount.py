@@ -11,13 +11,13 @@ import sys
 import httpx2
 import pytest
 
-from house import Simulators, eventually
-from openalgo_host import XTS_KEY, XTS_SECRET, ExampleHost, zerodha_token
+from house import Simulators
+from openalgo_host import XTS_KEY, XTS_SECRET, ExampleHost, eventually, zerodha_token
 from orderwire.config import load
 from orderwire.errors import ConfigurationError
 from orderwire.service import make_data_folder, open_records
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 FIELDS = {
     "mode", "broker", "orderid", "symbol", "exchange", "action", "quantity", "price", "trigger_price", "pricetype",
@@ -225,7 +225,7 @@ class ServiceBeside:
     def stop(self, how=signal.SIGTERM):
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, how)
-            self.process.wait(30)
+            self.process.wait(150)
             self.log.close()
 
 
@@ -313,7 +313,7 @@ def doctor(host):
         [sys.executable, "-m", "orderwire", "doctor", "--data-dir", str(host.folder / "data")],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
         env=os.environ | {"COLUMNS": "400"},
     )
