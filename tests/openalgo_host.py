@@ -218,6 +218,12 @@ class Listener:
 
         return eventually(found, what=f"order_update {order_id} {status}", last=self.kept)[-1]
 
+    def await_event(self, event_id: str) -> dict[str, Any]:
+        def found() -> Any:
+            return [d for d in self.heard("order_update") if d["event_id"] == event_id]
+
+        return eventually(found, what=f"order_update {event_id}", last=self.kept)[0]
+
     def close(self) -> None:
         self.client.disconnect()
 

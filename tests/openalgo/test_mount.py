@@ -241,7 +241,7 @@ def test_a_page_that_is_logged_in_hears_what_a_stranger_does_not(host):
         eventually(lambda: "order_update" in names_of(program.get_received("/orderwire")))
         heard, unheard = names_of(page.get_received()), stranger.get_received()
 
-    assert heard == ["feed_status", "order_update"]
+    assert heard.count("order_update") == 1
     assert unheard == []
     assert not guess.is_connected("/orderwire")
 
