@@ -246,6 +246,22 @@ def test_a_page_that_is_logged_in_hears_what_a_stranger_does_not(host):
     assert not guess.is_connected("/orderwire")
 
 
+def test_a_page_that_comes_while_the_last_one_leaves_is_not_forgotten_with_its_room(host):
+    with a_stub_service(host.folder, to_host(accounts=[an_account()])) as service:
+        host.mount()
+        host.await_state("live")
+        manager, key = host.socketio.server.manager, {"apikey": "the key"}
+        first = host.socketio.test_client(host.app, namespace="/orderwire", auth=key)
+        held = manager.rooms["/orderwire"]["orderwire"]
+        first.disconnect(namespace="/orderwire")
+
+        assert manager.rooms["/orderwire"]["orderwire"] is held  # who looked it up a moment ago is in it
+
+        second = host.socketio.test_client(host.app, namespace="/orderwire", auth=key)
+        service.answers = [news(1)]
+        eventually(lambda: "order_update" in names_of(second.get_received("/orderwire")))
+
+
 def names_of(received):
     return [said["name"] for said in received]
 

@@ -12,6 +12,10 @@ ROOM: Final = "orderwire"
 """Who was authenticated at connect; nobody else hears of an order."""
 
 NAMESPACE: Final = "/orderwire"
+ANCHOR: Final = "orderwire-anchor"
+"""A member that is nobody: the library forgets a room when its last member leaves, and with it one who comes in at that
+moment on another thread, as a page does that takes another's place."""
+
 TOPIC: Final = "order.update"
 
 AWAY: Final = "MANUAL"
@@ -83,6 +87,15 @@ class Announcer:
             if account.get("broker") not in silent:
                 self._tell_freshness(account)
 
+    def hold_rooms(self) -> None:
+        """Keep the rooms from ever being empty; once, before pages come."""
+        manager = self._socketio.server.manager
+        for namespace, room in (("/", ROOM), (NAMESPACE, ROOM), (NAMESPACE, None)):
+            manager.basic_enter_room(ANCHOR, namespace, room, eio_sid=ANCHOR)
+
+    def _emit(self, name: str, data: Mapping[str, Any], namespace: str) -> None:
+        self._socketio.emit(name, data, to=ROOM, namespace=namespace, skip_sid=ANCHOR)
+
     def away(self, why: str, *, since: int) -> None:
         """Tell every page that it is as it was before orderwire, and why."""
         for known in list(self.feeds.values()):
@@ -113,8 +126,8 @@ class Announcer:
         if event.name == "order_update":
             self._bus.publish(self._of_the_bus(event.data))
             if not repeated:
-                self._socketio.emit(event.name, event.data, to=ROOM, namespace="/")
-        self._socketio.emit(event.name, event.data, to=ROOM, namespace=NAMESPACE)
+                self._emit(event.name, event.data, "/")
+        self._emit(event.name, event.data, NAMESPACE)
 
     def _of_the_bus(self, data: Mapping[str, Any]) -> OrderUpdated:
         fields = {name: value for name, value in data.items() if name in _OF_THE_ORDER}
@@ -128,4 +141,4 @@ class Announcer:
             return
         self.feeds[account["account"]] = feed
         for namespace in ("/", NAMESPACE):
-            self._socketio.emit("feed_status", feed, to=ROOM, namespace=namespace)
+            self._emit("feed_status", feed, namespace)

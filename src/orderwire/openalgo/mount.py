@@ -204,6 +204,7 @@ class Mount:
             self.announcer.greet(request.sid, NAMESPACE)  # type: ignore[attr-defined]  # added by Flask-SocketIO
 
         self._socketio.on_event("connect", connect, namespace=NAMESPACE)
+        self.announcer.hold_rooms()
         self._wrap_connect()
 
     def _wrap_connect(self) -> None:

@@ -26,7 +26,7 @@ OWN_FEEDS: Final = frozenset({"zerodha"})
 OLDEST: Final[Mapping[str, tuple[int, ...]]] = {
     "flask": (2, 3),
     "flask-socketio": (5, 3),
-    "python-socketio": (5, 8),
+    "python-socketio": (5, 10),
     "msgspec": (0, 18),
 }
 """The oldest versions that the mounted part works with; the service itself may live in an environment of its own."""
