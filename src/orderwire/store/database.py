@@ -35,6 +35,9 @@ BUSY_WAIT = 0.5
 CHECKPOINT_PAGES = 4000
 """Pages in the write-ahead log (16 MB) after which the writing connection copies them into the database."""
 
+IN_DOUBT_WAIT = 60.0
+"""Seconds a write waits to learn whether a commit whose answer was lost had gone through."""
+
 _READERS = 16
 """Read connections kept open; three times as many more are opened when all are busy."""
 
@@ -65,6 +68,11 @@ class WriteCounts:
     failures: int = 0
     seconds: float = 0.0
     """Spent in transactions."""
+
+
+_NUMBER = "SELECT pg_current_xact_id()::text"
+_STATUS = "SELECT pg_xact_status(%s::xid8)"
+_ASK_AGAIN = 0.1
 
 
 class _Entry(Generic[T]):
@@ -251,12 +259,14 @@ class Database:
 
     def _commit(self, group: list[_Entry[Any]]) -> None:
         began = time.perf_counter()
+        asked: list[str] = []
         try:
-            self._transact(group)
+            self._transact(group, asked)
         except failures.SQLAlchemyError as error:
-            for entry in group:
-                entry.error = entry.error or _translated(error)
             self._drop_if_broken()
+            if not (asked and self._went_through(asked[0])):
+                for entry in group:
+                    entry.error = entry.error or _translated(error)
         self._count(group, seconds=time.perf_counter() - began)
 
     def _count(self, group: list[_Entry[Any]], *, seconds: float) -> None:
@@ -268,7 +278,8 @@ class Database:
             seconds=before.seconds + seconds,
         )
 
-    def _transact(self, group: list[_Entry[Any]]) -> None:
+    def _transact(self, group: list[_Entry[Any]], asked: list[str]) -> None:
+        """Run the works and commit; `asked` gets the transaction's number once it is asked to be committed."""
         connection = self._open()
         with connection.begin() as transaction:
             if len(group) > 1:
@@ -276,6 +287,23 @@ class Database:
                     _attempt(entry, connection, connection.begin_nested())
             elif not _attempt(group[0], connection, None):
                 transaction.rollback()
+                return
+            if self.dialect == "postgresql":
+                asked.append(connection.exec_driver_sql(_NUMBER).scalar_one())
+
+    def _went_through(self, number: str) -> bool:
+        """Find out whether a transaction was committed whose answer was lost: to do it again would be twice.
+
+        A server that crashed may have had it on disk. Nobody writes meanwhile.
+        """
+        deadline = time.monotonic() + IN_DOUBT_WAIT
+        while time.monotonic() < deadline:
+            with suppress(failures.SQLAlchemyError), self._reading.connect() as connection:
+                status = connection.exec_driver_sql(_STATUS, (number,)).scalar()
+                if status != "in progress":
+                    return bool(status == "committed")
+            time.sleep(_ASK_AGAIN)
+        return False
 
     def _open(self) -> Connection:
         if self._connection is None:
