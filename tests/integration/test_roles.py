@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from cluster import PATIENCE, Cluster, new_database, postgres_server
 from house import eventually as soon
 from orderwire.client import InDoubtError, Orders, OrderStream, RequestRefusedError
 from orderwire.console import operate
+from orderwire.errors import StoreBusyError
 from orderwire.service import open_records
 
 eventually = partial(soon, within=PATIENCE)
@@ -290,8 +292,14 @@ def test_a_login_through_the_brokers_page_and_a_postback_reach_the_owner(cluster
         kept = "SELECT count(*), count(settled_ns) FROM inbox WHERE account = %s AND channel = 'postback'"
         eventually(lambda: (found := cluster.ask(kept, account)[0])[0] == found[1] >= 1)
     finally:
+        eventually(lambda: removed(cluster, account), what="the account is removed")
+
+
+def removed(cluster: Cluster, account: str) -> bool:
+    """Remove an account, again where its owner was just writing to it."""
+    with suppress(StoreBusyError):
         operate(cluster.settings, "accounts.remove", id=account)
-        eventually(lambda: account not in cluster.owners())
+    return account not in cluster.owners()
 
 
 # --- what is for everybody ----------------------------------------------------------------------------
