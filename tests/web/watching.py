@@ -18,7 +18,7 @@ class QuietBook:
     """A book whose commits all succeed."""
 
     blocked_seconds = 0.0
-    held_back = 0
+    held_back = stale_writes = 0
 
     def counts(self) -> dict[tuple[str, str], int]:
         return {}

@@ -141,7 +141,7 @@ class PilotRecords:
             row = {"account": account, "broker": broker, "owner": owner, "reason": reason}
             insert = build(connection.dialect.name).enrol
             made = connection.execute(insert, {**row, "at_ns": self._database.clock.time_ns()})
-            return made.rowcount == 1
+            return made.first() is not None
 
         return self._database.write(work)
 

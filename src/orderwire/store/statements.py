@@ -63,7 +63,7 @@ def build(dialect: str) -> Statements:
             inbox.c.received_ns <= bindparam("until"),
         )
         .values(settled_ns=bindparam("at")),
-        enrol=insert(schema.enrolments).on_conflict_do_nothing(),
+        enrol=insert(schema.enrolments).on_conflict_do_nothing().returning(schema.enrolments.c.account),
     )
 
 
