@@ -208,7 +208,10 @@ class Wire:
         self._emit = emit
         self.server = SimpleNamespace(emit=self._send, disconnect=lambda sid: None)
 
-    def _send(self, name: str, payload: Any, *, to: str, callback: Callable[..., None]) -> None:
+    def _send(
+        self, name: str, payload: Any, *, to: str, callback: Callable[..., None], ignore_queue: bool
+    ) -> None:
+        assert ignore_queue  # one of its own clients: other processes follow the log themselves
         self._emit(to, name, payload, callback)
 
 
