@@ -53,6 +53,7 @@ ROWS: list[tuple[str, list[Panel]]] = [
             ("Errors", "timeseries", "ops", [(f"sum by (where)(rate(orderwire_errors_total[{RATE}]))", "{{where}}")]),
             ("Error rate", "timeseries", "percentunit", [(f"sum(rate(orderwire_errors_total[{RATE}])) / sum(rate(orderwire_events_total[{RATE}]))", "of all events")]),
             ("Dead letters", "timeseries", "none", [("sum by (what)(orderwire_dead_letters_total)", "{{what}}")]),
+            ("Another worker's by then, not written", "timeseries", "none", [("sum(orderwire_stale_writes_refused_total)", "refused")]),
         ],
     ),
     (

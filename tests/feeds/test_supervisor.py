@@ -604,6 +604,27 @@ def answers(desk):
     return [event for event in desk.events if event.type == EventType.BOOK_READ]
 
 
+def test_a_read_that_was_under_way_does_not_hide_why_the_session_ended():
+    async def story(desk):
+        asked = asyncio.Event()
+
+        async def order_book():
+            asked.set()
+            await asyncio.sleep(1)
+            raise SessionExpiredError("Log in to Fake first.")
+
+        await asyncio.sleep(1)
+        desk.broker.order_book = order_book
+        desk.feed.request_read()
+        await asked.wait()
+        desk.feed.log_out("The host is logged out at the broker.")
+        await asyncio.sleep(5)
+        assert desk.feed.status.freshness is Freshness.AUTH_REQUIRED
+        assert desk.feed.status.detail == "The host is logged out at the broker."
+
+    Desk().run(story)
+
+
 def test_positions_that_moved_without_an_execution_are_read():
     async def story(desk):
         reads = []

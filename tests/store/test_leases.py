@@ -99,12 +99,15 @@ def run_out(leases: Leases) -> None:
 
 def test_workers_that_take_at_once_share_without_overlap(first, open_worker):
     others = [first, *(open_worker(f"w{number}") for number in (2, 3, 4))]
-    with ThreadPoolExecutor(4) as pool:
-        taken = list(pool.map(lambda worker: worker.take(2), others))
-    taken += [worker.take(2) for worker in others]  # who came too soon finds what nobody else took
+    for _ in range(20):
+        with ThreadPoolExecutor(4) as pool:
+            taken = list(pool.map(lambda worker: worker.take(2), others))
+        taken += [worker.take(8) for worker in others]  # who came too soon finds what nobody else took
 
-    names = [name for one in taken for name in one]
-    assert sorted(names) == [f"A{number}" for number in range(1, 9)]
+        names = [name for one in taken for name in one]
+        assert sorted(names) == [f"A{number}" for number in range(1, 9)]
+        for worker, had in zip(others * 2, taken, strict=True):
+            worker.release(had)
 
 
 def test_those_of_the_lowest_rank_are_taken_first(first):

@@ -843,7 +843,7 @@ class FeedSupervisor:
                 await watched(work, time=self._around.clock.monotonic, told=self._blocked)
         except SessionExpiredError as error:
             passes = True
-            self._expire(str(error))
+            self._end_session(what, error)
         except PermissionRefusedError as error:
             self._failed(what, error)
             if what == "stream":
@@ -935,6 +935,11 @@ class FeedSupervisor:
         self._alerted[kind] = _now()
         notice = Notice(kind=kind, text=text, account=self.account, broker=self.adapter.name)
         self._around.publish(Event(EventType.ALERT, notice))
+
+    def _end_session(self, what: str, error: SessionExpiredError) -> None:
+        """A call that was under way when the session ended says nothing new: what ended it has been told."""
+        if self._logged_in.is_set() or what == "login":
+            self._expire(str(error))
 
     def _expire(self, detail: str) -> None:
         self.adapter.session = None

@@ -95,17 +95,23 @@ _MAKE_ROOM = text("""
     ON CONFLICT DO NOTHING
 """)
 _FREE = text(f"""
-    SELECT leases.account FROM leases JOIN accounts ON accounts.id = leases.account
+    SELECT leases.account, leases.token FROM leases JOIN accounts ON accounts.id = leases.account
     LEFT JOIN workers ON workers.id = leases.worker WHERE coalesce(workers.expires_ns, 0) <= {NOW}
 """)  # noqa: S608
 _TAKE = text(f"""
     UPDATE leases SET worker = :me, token = greatest(token + 1, {NOW}) WHERE account IN (
-        SELECT leases.account FROM leases LEFT JOIN workers ON workers.id = leases.worker
-        WHERE leases.account = ANY(:wanted) AND coalesce(workers.expires_ns, 0) <= {NOW}
+        SELECT leases.account FROM leases
+        JOIN unnest(CAST(:wanted AS text[]), CAST(:tokens AS bigint[])) AS seen (account, token)
+            ON seen.account = leases.account AND seen.token = leases.token
+        LEFT JOIN workers ON workers.id = leases.worker WHERE coalesce(workers.expires_ns, 0) <= {NOW}
         ORDER BY leases.account FOR UPDATE OF leases SKIP LOCKED
     ) RETURNING account, token
 """)  # noqa: S608
-"""A token is a time by the database's clock, so that it is never used again, even for an account made anew."""
+"""A token is a time by the database's clock, so that it is never used again, even for an account made anew.
+
+That it is still the one seen is what keeps two workers apart: where a row was committed by another between our
+snapshot and our lock, PostgreSQL looks at the row again, but not for the worker it belongs to by then.
+"""
 
 _ABANDON = text("""
     UPDATE commands SET state = 'LOST', body = '' WHERE account = ANY(:accounts) AND state = 'TAKEN' AND worker <> :me
@@ -253,9 +259,9 @@ class Leases:
 
         def work(connection: Connection) -> dict[AccountId, int]:
             connection.execute(_MAKE_ROOM)
-            free = [AccountId(account) for account in connection.execute(_FREE).scalars()]
+            free = {AccountId(row.account): row.token for row in connection.execute(_FREE)}
             wanted = sorted(free, key=lambda account: (rank_of(account), account))[:most]
-            given = {"me": self.worker, "wanted": wanted}
+            given = {"me": self.worker, "wanted": wanted, "tokens": [free[account] for account in wanted]}
             taken = {AccountId(row.account): row.token for row in connection.execute(_TAKE, given)}
             if taken:
                 connection.execute(_ABANDON, {"accounts": list(taken), "me": self.worker})
