@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -165,10 +166,12 @@ async def test_silent_client_is_closed_after_interval_plus_timeout():
 
 @story
 async def test_pinging_client_stays():
-    async with serving(timers=FAST) as desk, websocket(desk) as socket:
+    """For longer than the server's patience, which is long enough for a machine that is busy."""
+    timers = replace(FAST, ping_interval=1.5, ping_timeout=0.5)
+    async with serving(timers=timers) as desk, websocket(desk) as socket:
         for _ in range(3):
             await socket.recv()
-        for _ in range(8):
+        for _ in range(21):
             await socket.send("2")
             assert await socket.recv() == "3"
             with pytest.raises(TimeoutError):
@@ -409,7 +412,7 @@ async def test_newer_server_sends_the_join_in_the_next_poll():
 
 @story
 async def test_engineio_4_dialogue():
-    async with serving(mode=Mode.SIO4_ONLY, timers=FAST) as desk:
+    async with serving(mode=Mode.SIO4_ONLY, timers=replace(FAST, ping_timeout=1.0)) as desk:
         async with websocket(desk, "EIO=4&transport=websocket") as socket:
             assert '"maxPayload":1000000' in await socket.recv()
             await socket.send("40")
