@@ -77,7 +77,7 @@ _UNREADABLE_STREAMS = 3
 _REFUSED_PAUSE, _REFUSED_PAUSE_CAP = 60.0, 900.0
 """Seconds after which a stream that the broker would not give this login is asked for again; twice as long each time.
 
-A plan without a stream refuses it for good, but a broker's passing trouble looks the same (Kite's 403).
+A plan without a stream refuses it for good, but a broker's passing trouble looks the same.
 """
 _BLOCKED_MOST, _BLOCKED_MEMORY = 5.0, 600.0
 """Seconds for which an adapter may hold up everybody's feeds within so many seconds; then it is cut off."""
