@@ -5,6 +5,7 @@ import base64
 import json
 import logging
 import ssl
+import threading
 import time
 import traceback
 from contextlib import asynccontextmanager
@@ -409,6 +410,28 @@ def test_trades_positions_holdings_and_money_are_read(instruments, socket_trade)
     assert [holding.symbol for holding in holdings] == ["SBIN", "INE000X00001"]
     assert funds.available == Decimal("7499.50")
     assert asked[1].query == {"dayOrNet": "NetWise"}
+
+
+@pytest.mark.parametrize("book", ["order_book", "trade_book", "positions"])
+@pytest.mark.parametrize(("count", "beside"), [(1, False), (400, True)])
+def test_a_big_book_is_read_beside_the_loop_that_all_feeds_share(instruments, rest_order, socket_trade, book, count, beside):  # fmt: skip  # noqa: PLR0917 - fixtures
+    class Watched:
+        def by_token(self, segment, token):
+            readers.add(threading.get_ident())
+            return instruments.by_token(segment, token)
+
+    readers: set[int] = set()
+    held = load("rest_positions.json")["result"]["positionList"][:1]
+    replies = {
+        ("GET", "/interactive/orders"): success([rest_order] * count),
+        ("GET", "/interactive/orders/trades"): success([socket_trade] * count),
+        ("GET", "/interactive/portfolio/positions"): success({"positionList": held * count}),
+    }
+
+    rows, _ = ask(Watched(), replies, lambda adapter: getattr(adapter, book)())
+
+    assert len(rows) == count
+    assert (readers.isdisjoint({threading.get_ident()}), len(readers)) == (beside, 1)
 
 
 @pytest.mark.parametrize(

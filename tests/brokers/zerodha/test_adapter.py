@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from contextlib import asynccontextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -59,9 +60,11 @@ class Recorder:
         self.came.set()
 
 
-def adapter_for(addresses, *, http=None, publisher=None, session=True, clock=None, **profile):
+def adapter_for(
+    addresses, *, http=None, publisher=None, session=True, clock=None, instruments=TABLE, **profile
+):
     facts = {"account": AccountId("acc"), "credentials": CREDENTIALS, "addresses": addresses, **profile}
-    tools = AdapterTools(http=http, instruments=TABLE, clock=clock or FakeClock(), publisher=publisher)
+    tools = AdapterTools(http=http, instruments=instruments, clock=clock or FakeClock(), publisher=publisher)
     adapter = ZerodhaAdapter(AccountProfile(**facts), tools)
     if session:
         adapter.session = BrokerSession(user_id="OW1234", secrets={"access_token": TOKEN})
@@ -364,6 +367,28 @@ def test_the_other_books_are_read(call, path, name, count):
     rows, (request,) = talk(lambda a: getattr(a, call)(), file(name))
 
     assert (request.line, len(rows)) == (f"GET {path} HTTP/1.1", count)
+
+
+@pytest.mark.parametrize("book", ["order_book", "order_history", "trade_book"])
+@pytest.mark.parametrize(("count", "beside"), [(1, False), (400, True)])
+def test_a_big_book_is_read_beside_the_loop_that_all_feeds_share(book, count, beside):
+    class Watched:
+        def by_broker_symbol(self, exchange, symbol):
+            readers.add(threading.get_ident())
+            return TABLE.by_broker_symbol(exchange, symbol)
+
+    readers: set[int] = set()
+    order = [OrderId("260817000000020")] if book == "order_history" else []
+    row = json.loads((DATA / ("trades.json" if book == "trade_book" else "orders.json")).read_text())["data"][
+        0
+    ]
+    body = json.dumps({"status": "success", "data": [row] * count}).encode()
+    script = answer(body, headers="Content-Type: application/json\r\n")
+
+    rows, _ = talk(lambda adapter: getattr(adapter, book)(*order), script, instruments=Watched())
+
+    assert len(rows) == count
+    assert (readers.isdisjoint({threading.get_ident()}), len(readers)) == (beside, 1)
 
 
 def test_the_money_is_read():

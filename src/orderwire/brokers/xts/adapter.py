@@ -26,6 +26,7 @@ from orderwire.brokers.adapter import (
 )
 from orderwire.brokers.checklist import Question, twin
 from orderwire.brokers.http import Bucket, Budget, retry_after_seconds
+from orderwire.brokers.parsing import parsed
 from orderwire.brokers.xts import answers, checklist, master, messages, socketio
 from orderwire.brokers.xts.answers import Answer, Clients
 from orderwire.brokers.xts.messages import Reading
@@ -316,7 +317,7 @@ class XtsAdapter(BrokerAdapter):
     async def order_book(self) -> Sequence[OrderUpdate]:
         reading = self._reading(Channel.REST)
         result = await self._read(self._book("orders"), purpose="order_book", bucket="books")
-        return self._rows(messages.list_rows(result), messages.order_update, reading)
+        return await self._rows(result, messages.order_update, reading)
 
     async def order_history(self, order_id: OrderId) -> Sequence[OrderUpdate]:
         """Read one order's states. Raises BrokerUnreachableError while XTS does not have them yet (xts.md §1.6)."""
@@ -332,19 +333,19 @@ class XtsAdapter(BrokerAdapter):
         def parse(row: messages.Row, read: Reading, *, raw: bytes) -> OrderUpdate:
             return messages.order_update(row, read, raw=raw, history_index=next(index))
 
-        return self._rows(messages.list_rows(result), parse, reading)
+        return await self._rows(result, parse, reading)
 
     async def trade_book(self) -> Sequence[Trade]:
         reading = self._reading(Channel.REST)
         result = await self._read(self._book("trades"), purpose="trade_book", bucket="trades")
-        return self._rows(messages.list_rows(result), messages.trade, reading)
+        return await self._rows(result, messages.trade, reading)
 
     async def positions(self) -> Sequence[Position]:
         reading, query = self._reading(Channel.REST), {"dayOrNet": "NetWise"}
         result = await self._read(
             self._book("positions"), purpose="positions", bucket="positions", query=query
         )
-        return self._rows(messages.position_rows(result), messages.position, reading)
+        return await self._rows(result, messages.position, reading, split=messages.position_rows)
 
     async def holdings(self) -> Sequence[Holding]:
         result = await self._read("/portfolio/holdings", purpose="holdings", bucket="holdings")
@@ -749,7 +750,14 @@ class XtsAdapter(BrokerAdapter):
     def _joined_address(self, base: str, path: str) -> str:
         return f"{self._addresses[base].rstrip('/')}/{self._addresses[path].strip('/')}".rstrip("/")
 
-    def _rows(self, rows: Sequence[bytes], parse: Callable[..., _T], reading: Reading) -> BookRows[_T]:
+    async def _rows(
+        self,
+        result: bytes,
+        parse: Callable[..., _T],
+        reading: Reading,
+        *,
+        split: Callable[[bytes], list[bytes]] = messages.list_rows,
+    ) -> BookRows[_T]:
         """Read our own rows, each by itself; those of a dealer's other clients are left out."""
         read, clients = self._received(reading), self._clients()
 
@@ -757,7 +765,7 @@ class XtsAdapter(BrokerAdapter):
             row = messages.read_row(raw)
             return parse(row, read, raw=raw) if clients.owns(messages.client_of(row)) else None
 
-        return read_rows(rows, own)
+        return await parsed(len(result), lambda: read_rows(split(result), own))
 
     def _received(self, reading: Reading) -> Reading:
         """The book belongs to the day on which it was asked for, and arrived now."""

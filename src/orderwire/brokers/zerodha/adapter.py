@@ -30,6 +30,7 @@ from orderwire.brokers.adapter import (
 )
 from orderwire.brokers.checklist import Question, twin
 from orderwire.brokers.http import DAY, MINUTE, Bucket, Budget, retry_after_seconds
+from orderwire.brokers.parsing import parsed
 from orderwire.brokers.zerodha import checklist, instruments, messages, postbacks
 from orderwire.brokers.zerodha.messages import Reading
 from orderwire.core.instruments import Instrument
@@ -416,7 +417,8 @@ class ZerodhaAdapter(BrokerAdapter):
     ) -> list[_T]:
         trading_date = session_date(self.tools.clock.now())
         data = await self._call("GET", path, purpose=purpose)
-        return parse(data, self._reading(channel, trading_date=trading_date))
+        reading = self._reading(channel, trading_date=trading_date)
+        return await parsed(memoryview(data).nbytes, lambda: parse(data, reading))
 
     async def _call(
         self,
