@@ -24,7 +24,7 @@ KINDS = ("feeds", "web", "redis flushed", "redis killed", "postgres killed")
 
 
 def main() -> int:
-    from chaos import Chaos
+    from chaos import TRADES_FOR, Chaos
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -35,24 +35,27 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=15, help="seconds from one death to the next, about")
     parser.add_argument("--feeds", type=int, default=2)
     parser.add_argument("--webs", type=int, default=2)
-    parser.add_argument("--accounts", type=int, default=20)
+    parser.add_argument("--accounts", type=int, default=0, help="0: as many as take turns in the time")
+    parser.add_argument("--busy", type=int, default=20, help="accounts that trade at any time")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="leave the logs of the processes")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="ow-chaos-"))
+    seconds = asked.minutes * 60 or asked.seconds
     with Chaos(
         folder,
         feeds=asked.feeds,
         webs=asked.webs,
-        accounts=asked.accounts,
+        accounts=asked.accounts or round(asked.busy * (1 + seconds / TRADES_FOR)),
+        busy=asked.busy,
         rate=asked.rate,
         seed=asked.seed,
     ) as chaos:
         chaos.start()
         print("everything is live", flush=True)
         kinds = [kind for kind in asked.kinds.split(",") if kind]
-        chaos.run(asked.minutes * 60 or asked.seconds, every=asked.every, kinds=kinds)
+        chaos.run(seconds, every=asked.every, kinds=kinds)
         report = chaos.settle()
     for line in report.lines():
         print(line)

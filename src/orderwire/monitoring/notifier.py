@@ -41,6 +41,10 @@ BACK_OFF: Final = tuple(timedelta(seconds=s) for s in (5, 30, 120, 600, 1800))
 MOST_IN_ONE: Final = 20
 """Notifications in one message: a messenger cuts longer ones off."""
 
+NOBODY_FOR: Final = timedelta(seconds=1)
+"""For so long it is remembered that an account's changes are nobody's to tell: most are, and fills come by the hundred.
+A user's first target counts that much later."""
+
 _DOWN: Final = frozenset({Freshness.DEGRADED, Freshness.STALE})
 
 
@@ -138,6 +142,8 @@ class Notifier:
         self._tools = tools
         self._outages = Outages()
         self._told: dict[AccountId, str] = {}
+        self._nobody: dict[AccountId, datetime] = {}
+        """Accounts whose owners have no target, and until when that is believed."""
         self._couriers = [Courier(tools, share=share) for share in range(COURIERS)]
 
     def attach(self, engine: EventEngine) -> None:
@@ -172,13 +178,25 @@ class Notifier:
     def _queue(self, told: Iterable[Notification]) -> Event | None:
         written = 0
         for one in told:
-            try:
-                owner = self._tools.owner(one.account)
-            except NotFoundError:
-                continue  # the account was removed meanwhile
-            if self._tools.kept.targets(owner):
+            owner = self._to_tell(one.account)
+            if owner:
                 written += self._tools.kept.queue(owner, one)
         return Event(QUEUED) if written else None
+
+    def _to_tell(self, account: AccountId) -> str:
+        """Return the account's owner where there is somewhere to tell it; else nothing."""
+        now = self._tools.clock.now()
+        if account in self._nobody and now < self._nobody[account]:
+            return ""
+        self._nobody.pop(account, None)
+        try:
+            owner = self._tools.owner(account)
+        except NotFoundError:
+            return ""  # the account was removed meanwhile
+        if self._tools.kept.targets(owner):
+            return owner
+        self._nobody[account] = now + NOBODY_FOR
+        return ""
 
 
 class Courier:
