@@ -12,10 +12,11 @@ from typing import Any
 
 from socketio.pubsub_manager import PubSubManager
 
+from orderwire.bus.members import Guarded
 from orderwire.bus.wire import CHANNEL, Wire
 
 
-class Switchboard(PubSubManager):  # type: ignore[misc]  # the library ships no types
+class Switchboard(Guarded, PubSubManager):  # type: ignore[misc]  # the library ships no types
     """Give it to `SocketIO(client_manager=…)`; its listening starts with the server."""
 
     name = "switchboard"

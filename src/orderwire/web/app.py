@@ -28,6 +28,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from orderwire.brokers.registry import BrokerRegistry
+from orderwire.bus.members import Members
 from orderwire.clock import Clock
 from orderwire.config import Settings
 from orderwire.core.events import EventType
@@ -326,10 +327,9 @@ def _keep_private(response: Response) -> Response:
 
 
 def _socketio(app: Flask, services: Services) -> SocketIO:
-    queue = {"client_manager": services.switchboard} if services.switchboard is not None else {}
     return SocketIO(
         app,
-        **queue,
+        client_manager=Members() if services.switchboard is None else services.switchboard,
         async_mode="gevent" if services.greenlets else "threading",
         json=Json,
         serializer=TextPacket,
