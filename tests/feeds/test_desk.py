@@ -5,10 +5,12 @@ from decimal import Decimal
 from types import MappingProxyType
 
 import pytest
+from structlog.testing import capture_logs
 
 from orderwire.brokers.adapter import AccountProfile, BrokerAdapter, BrokerSession
 from orderwire.brokers.registry import BrokerRegistry
 from orderwire.clock import SystemClock
+from orderwire.core.books import BookRows, odd_rows
 from orderwire.core.events import EventType
 from orderwire.core.instruments import Instrument, InstrumentTable
 from orderwire.core.lifecycle import SubmissionState
@@ -29,6 +31,7 @@ from orderwire.errors import (
     InvalidRequestError,
     NotFoundError,
     OrderRefusedError,
+    ProtocolViolationError,
     RateLimitedError,
     SessionExpiredError,
 )
@@ -358,6 +361,19 @@ def test_what_only_the_broker_knows_is_read_from_it(trading):
     assert list(trading.desk.holdings(ACCOUNT)) == []
     assert trading.desk.freeze_quantity(ACCOUNT, "NSE", "INFY") == INFY.freeze_quantity
     assert trading.desk.freeze_quantity(ACCOUNT, "NSE", "NOPE") == 0
+
+
+def test_a_holding_that_cannot_be_read_is_counted_and_logged(trading):
+    async def holdings():
+        return BookRows([], odd=[ProtocolViolationError("a row of nothing", raw=b"[]")])
+
+    trading.broker.holdings = holdings
+
+    with capture_logs() as logs:
+        held = trading.desk.holdings(ACCOUNT)
+
+    assert len(odd_rows(held)) == 1
+    assert [(log["event"], log["raw"]) for log in logs if "raw" in log] == [("row left out", "[]")]
 
 
 def test_nothing_is_read_without_a_session(trading):

@@ -4,7 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from orderwire.core.orders import ModifyRequest, OrderRequest
+from orderwire.core.books import odd_rows
+from orderwire.core.orders import AccountId, Holding, ModifyRequest, OrderRequest
 from orderwire.errors import (
     BrokerUnreachableError,
     InvalidRequestError,
@@ -88,3 +89,13 @@ def test_an_error_of_ours_that_is_none_of_the_known_ones_arrives_as_the_nearest(
 def test_an_answer_arrives_with_its_type():
     assert requests.opened(requests.answered(7), requests.ReadFreeze(exchange="NSE", symbol="INFY")) == 7
     assert requests.opened(requests.answered(None), requests.LoginUrl(state="s")) is None
+
+
+def test_holdings_arrive_with_what_could_not_be_read_of_them():
+    held = Holding(account=AccountId("a"), symbol="TCS", exchange="NSE", quantity=1)
+    answer = requests.HeldRows(rows=[held], odd=["a row without a quantity"])
+
+    book = requests.opened(requests.answered(answer), requests.ReadHoldings()).book()
+
+    assert list(book) == [held]
+    assert [str(error) for error in odd_rows(book)] == ["a row without a quantity"]

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
+from house import eventually
+from orderwire.core.books import BookRows
+from orderwire.core.events import Event, EventType
 from orderwire.core.lifecycle import SubmissionState
 from orderwire.core.orders import (
+    IST,
     AccountId,
     Funds,
     Holding,
@@ -15,11 +20,14 @@ from orderwire.core.recovery import Freshness
 from orderwire.errors import (
     BrokerUnreachableError,
     OrderRefusedError,
+    ProtocolViolationError,
     RateLimitedError,
     SessionExpiredError,
 )
+from orderwire.store.book import OrderBook
 from orderwire.store.users import Scope
 from orderwire.web import api
+from store.making import update
 from web.house import House, order, settle
 from web.making import position, trade
 
@@ -364,6 +372,29 @@ class TestAsking:
         ours = {"filled_quantity": 4, "pending_quantity": 6, "sequence": 1, "freshness": "LIVE"}
         assert data | openalgo | ours == data
 
+    def test_an_order_of_a_day_before_tells_how_it_ended(self, house, program):
+        """The book holds a session day; what is kept is more."""
+        house.user("ravi")
+        house.account("his", "ravi")
+        book = OrderBook(house.services.database, clock=house.services.clock)
+        book.attach(house.services.engine)
+        before = datetime.now(IST).replace(microsecond=0) - timedelta(days=4)
+        for account, word, at in (
+            ("acc", "open", before - timedelta(days=1)),
+            ("acc", "filled", before),
+            ("his", "filled", before),
+        ):
+            told = update(word, order=f"of-{account}", account=account, at=at)
+            house.services.engine.put(Event(EventType.ORDER_UPDATE, told))
+        eventually(lambda: book.tallies().get("observations", 0) == 3, what="the commits")
+
+        data = said(program.call("orderstatus", orderid="of-acc"))["data"]
+
+        assert (data["order_status"], data["filled_quantity"], data["account"]) == ("complete", 10, "acc")
+        assert data["freshness"] == "LIVE"
+        said(program.call("orderstatus", orderid="of-his"), 404)
+        said(program.call("cancelorder", orderid="of-acc"), 404)
+
     def test_an_order_nobody_has_is_not_found_in_openalgos_words(self, program):
         assert said(program.call("orderstatus", orderid="404"), 404)["message"] == "Order 404 not found"
 
@@ -426,6 +457,12 @@ class TestAsking:
             "totalprofitandloss": 100.0,
             "totalpnlpercentage": 10.0,
         }
+        assert data["unreadable"] == 0
+
+    def test_holdings_that_could_not_be_read_are_counted(self, house, program):
+        house.desk.holdings = lambda account: BookRows([], odd=[ProtocolViolationError("a row of nothing")])
+
+        assert said(program.call("holdings"))["data"]["unreadable"] == 1
 
     def test_money_is_text_as_openalgo_sends_it(self, house, program):
         house.desk.money = Funds(account=AccountId("acc"), available=Decimal("100000.5"))

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from orderwire.brokers.adapter import BrokerAdapter
 from orderwire.core import orders
+from orderwire.core.books import odd_rows
 from orderwire.core.instruments import suggestions
 from orderwire.core.lifecycle import Submission, SubmissionState
 from orderwire.core.orders import (
@@ -125,8 +126,15 @@ class Desk:
         return self._read(account, lambda adapter: adapter.positions())
 
     def holdings(self, account: AccountId) -> Sequence[Holding]:
-        """Read what the demat account holds. Raises BrokerError, NotFoundError."""
-        return self._read(account, lambda adapter: adapter.holdings())
+        """Read what the demat account holds. Raises BrokerError, NotFoundError.
+
+        What cannot be read of it is left out, counted (`odd_rows`) and said in the log: no feed reads this book.
+        """
+        held = self._read(account, lambda adapter: adapter.holdings())
+        for error in odd_rows(held):
+            raw = error.raw.decode("utf-8", "replace")
+            _log.warning("row left out", account=account, book="holdings", error=str(error), raw=raw)
+        return held
 
     def funds(self, account: AccountId) -> Funds:
         """Read the account's money. Raises BrokerError, NotFoundError."""

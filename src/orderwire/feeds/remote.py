@@ -153,8 +153,8 @@ class RemoteDesk:
 
     def holdings(self, account: AccountId) -> Sequence[Holding]:
         """Read what the demat account holds."""
-        found: Sequence[Holding] = self._errands.run(account, requests.ReadHoldings())
-        return found
+        found: requests.HeldRows = self._errands.run(account, requests.ReadHoldings())
+        return found.book()
 
     def funds(self, account: AccountId) -> Funds:
         """Read the account's money."""

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from orderwire.brokers.adapter import PostbackHint, PostbackRequest
 from orderwire.brokers.checklist import Finding
+from orderwire.core.books import BookRows, odd_rows
 from orderwire.core.lifecycle import Submission
 from orderwire.core.orders import (
     AccountId,
@@ -115,13 +116,25 @@ class ReadPositions(Request, frozen=True, kw_only=True):
         return counter.desk.positions(account)
 
 
+class HeldRows(Struct, frozen=True, kw_only=True):
+    """Holdings, and of those that could not be read why not."""
+
+    rows: list[Holding]
+    odd: list[str]
+
+    def book(self) -> BookRows[Holding]:
+        """Return them as an adapter does."""
+        return BookRows(self.rows, odd=[ProtocolViolationError(why) for why in self.odd])
+
+
 class ReadHoldings(Request, frozen=True, kw_only=True):
     """Read what the demat account holds."""
 
-    ANSWER: ClassVar[Any] = list[Holding]
+    ANSWER: ClassVar[Any] = HeldRows
 
     def perform(self, counter: Counter, account: AccountId, command_id: str) -> Any:  # noqa: ARG002
-        return counter.desk.holdings(account)
+        held = counter.desk.holdings(account)
+        return HeldRows(rows=list(held), odd=[str(error) for error in odd_rows(held)])
 
 
 class ReadFunds(Request, frozen=True, kw_only=True):

@@ -50,6 +50,12 @@ def read(database: Database, account: AccountId, row: str) -> Story:
     return Story(view=view, submission=submission, said=said, changes=changes)
 
 
+def kept(database: Database, account: AccountId, order_id: OrderId) -> OrderView | None:
+    """Return an order as it was committed last, of whatever session day is kept; the newest of that id. Any thread."""
+    with database.read() as connection:
+        return _view(connection, account, order_id)
+
+
 def _submission(
     connection: Connection, account: AccountId, key: str
 ) -> tuple[Submission, date] | tuple[None, None]:

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
+from orderwire.core.books import odd_rows
 from orderwire.core.lifecycle import OrderView, Submission, SubmissionState
 from orderwire.core.orders import (
     AccountId,
@@ -43,6 +44,7 @@ from orderwire.errors import (
     RateLimitedError,
     SessionExpiredError,
 )
+from orderwire.store import story
 from orderwire.store.accounts import Account, Accounts
 from orderwire.store.database import Database
 from orderwire.store.notifications import Notifications
@@ -442,8 +444,11 @@ class Api:
     # --- asking: from what is held --------------------------------------------------------------------
 
     def orderstatus(self, asked: shapes.OneOrder) -> dict[str, Any]:
-        """Say where one order stands. It costs the broker nothing."""
-        account, view = self._order(asked)
+        """Say where one order stands, or how it ended on a day before, as long as that is kept.
+
+        It costs the broker nothing.
+        """
+        account, view = self._order(asked, ended=True)
         feed = self._feed(account)
         known = {
             "freshness": feed.freshness.value if feed else "",
@@ -509,9 +514,19 @@ class Api:
         return {"data": [rows.position_row(position) for position in held]}
 
     def holdings(self, asked: shapes.Request) -> dict[str, Any]:
-        """List what the demat accounts hold, read from the broker now."""
-        held = [h for account in self._mine(asked.account) for h in self._desk.holdings(account.id)]
-        return {"data": {"holdings": [rows.holding_row(one) for one in held], "statistics": rows.worth(held)}}
+        """List what the demat accounts hold, read from the broker now.
+
+        `unreadable` counts what the broker said besides and nobody could read: it is in none of the sums.
+        """
+        books = [self._desk.holdings(account.id) for account in self._mine(asked.account)]
+        held = [one for book in books for one in book]
+        return {
+            "data": {
+                "holdings": [rows.holding_row(one) for one in held],
+                "statistics": rows.worth(held),
+                "unreadable": sum(len(odd_rows(book)) for book in books),
+            }
+        }
 
     def funds(self, asked: shapes.Request) -> dict[str, Any]:
         """Say how much money there is, read from the broker now."""
@@ -556,13 +571,20 @@ class Api:
             raise InvalidRequestError({"account": f"You have several accounts; name one of {names}."})
         return mine[0]
 
-    def _order(self, asked: shapes.OneOrder | shapes.ModifyOrder) -> tuple[AccountId, OrderView]:
-        order_id = OrderId(asked.orderid)
-        for account in self._mine(asked.account):
-            view = self._book.current(account.id, order_id)
-            if view is not None:
-                return account.id, view
+    def _order(
+        self, asked: shapes.OneOrder | shapes.ModifyOrder, *, ended: bool = False
+    ) -> tuple[AccountId, OrderView]:
+        """Return an order of the book, or, with `ended`, one of a day before. Raises NotFoundError."""
+        order_id, mine = OrderId(asked.orderid), self._mine(asked.account)
+        for look in (self._book.current, *([self._kept] if ended else [])):
+            for account in mine:
+                view = look(account.id, order_id)
+                if view is not None:
+                    return account.id, view
         raise NotFoundError(f"Order {order_id} not found")
+
+    def _kept(self, account: AccountId, order_id: OrderId) -> OrderView | None:
+        return story.kept(self._database, account, order_id)
 
     def _live_orders(self, wanted: str) -> list[OrderView]:
         held = [self._log.snapshot(account.id) for account in self._mine(wanted)]

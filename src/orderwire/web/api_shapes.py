@@ -428,6 +428,7 @@ class Holdings(BaseModel):
 
     holdings: list[HoldingRow]
     statistics: HoldingStatistics
+    unreadable: int
 
 
 class HoldingsAnswer(Answer):

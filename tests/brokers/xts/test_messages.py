@@ -32,6 +32,7 @@ from orderwire.brokers.xts.messages import (
     trade,
     units,
 )
+from orderwire.core.books import odd_rows
 from orderwire.core.orders import (
     IST,
     AccountId,
@@ -415,6 +416,26 @@ def test_holdings_are_named_by_their_exchange_number(reading):
     assert (first.symbol, first.exchange, first.quantity) == ("SBIN", "NSE", 25)
     assert first.average_price == Decimal("1001.25")
     assert (second.symbol, second.quantity, second.average_price) == ("INE000X00001", 5, 0)
+
+
+@pytest.mark.parametrize("form", ["by ISIN", "list"])
+def test_a_holding_that_cannot_be_read_does_not_hide_the_others(reading, form):
+    whole = load("rest_holdings.json")["result"]
+    good = dict(next(iter(whole["RMSHoldings"]["Holdings"].values())))
+    rows = {"A": {**good, "HoldingQuantity": "many"}, "B": good, "C": 7}
+    by_name = {"RMSHoldings": {"Holdings": rows}}
+    body = by_name if form == "by ISIN" else {"RMSHoldingList": list(rows.values())}
+
+    held = holdings(json.dumps(body).encode(), reading(Channel.REST))
+
+    assert [holding.symbol for holding in held] == ["SBIN"]
+    assert len(odd_rows(held)) == 2
+    assert b"many" in odd_rows(held)[0].raw
+
+
+def test_holdings_that_are_no_list_are_refused(reading):
+    with pytest.raises(ProtocolViolationError, match="no list"):
+        holdings(b'{"RMSHoldingList": 7}', reading(Channel.REST))
 
 
 def test_no_holdings_are_an_empty_list(reading):

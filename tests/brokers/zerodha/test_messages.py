@@ -15,6 +15,7 @@ from msgspec import Raw
 from orderwire.brokers.zerodha import messages
 from orderwire.brokers.zerodha.instruments import read_instruments
 from orderwire.brokers.zerodha.messages import Reading
+from orderwire.core.books import odd_rows
 from orderwire.core.instruments import InstrumentTable
 from orderwire.core.orders import (
     IST,
@@ -337,6 +338,17 @@ def test_holdings_count_shares_on_their_way_in():
     (holding,) = messages.read_holdings(data_of("holdings.json"), reading())
 
     assert (holding.symbol, holding.quantity, holding.average_price) == ("INFY", 20, Decimal("1401.78125"))
+
+
+def test_a_holding_that_cannot_be_read_does_not_hide_the_others():
+    good = json.loads(bytes(data_of("holdings.json")))[0]
+    data = Raw(json.dumps([good | {"quantity": "many"}, good, 7]).encode())
+
+    held = messages.read_holdings(data, reading())
+
+    assert [holding.symbol for holding in held] == ["INFY"]
+    assert len(odd_rows(held)) == 2
+    assert b"many" in odd_rows(held)[0].raw
 
 
 @pytest.mark.parametrize("amount", ['"NaN"', '"-Infinity"', "1e400"])

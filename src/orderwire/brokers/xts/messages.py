@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from orderwire.core.books import BookRows, read_rows
 from orderwire.core.instruments import MONTHS, Instrument, InstrumentLookup
 from orderwire.core.orders import (
     IST,
@@ -375,14 +376,17 @@ def position(row: Row, reading: Reading, *, raw: bytes) -> Position:
     )
 
 
-def holdings(result: bytes, reading: Reading) -> list[Holding]:
+def holdings(result: bytes, reading: Reading) -> BookRows[Holding]:
     """Read `RMSHoldings.Holdings{ISIN: {...}}`; the older form is a list, `RMSHoldingList` (M)."""
     whole = _row({} if result.strip() in _EMPTY else decode_json(result))
     held = whole.get("RMSHoldings") or {}
     rows = held.get("Holdings") if isinstance(held, Mapping) else held
     if isinstance(rows, Mapping):
-        rows = [{"ISIN": isin, **_row(row)} for isin, row in rows.items()]
-    return [_holding(_row(row), reading) for row in rows or whole.get("RMSHoldingList") or []]
+        rows = [{"ISIN": isin, **row} if isinstance(row, Mapping) else row for isin, row in rows.items()]
+    rows = rows or whole.get("RMSHoldingList") or []
+    if not isinstance(rows, list):
+        raise ProtocolViolationError("holdings that are no list", raw=result[:MOST_KEPT])
+    return read_rows(map(_encoded, rows), lambda raw: _holding(read_row(raw), reading))
 
 
 def _holding(row: Row, reading: Reading) -> Holding:

@@ -431,9 +431,9 @@ def _read_position(data: Raw, reading: Reading) -> Position:
     )
 
 
-def read_holdings(data: Raw, reading: Reading) -> list[Holding]:
+def read_holdings(data: Raw, reading: Reading) -> BookRows[Holding]:
     """Read `GET /portfolio/holdings`; shares on their way into the account (T1) count as held."""
-    return [_read_holding(row, reading) for row in _list(data)]
+    return read_rows(_list(data), lambda row: _read_holding(row, reading))
 
 
 def _read_holding(data: Raw, reading: Reading) -> Holding:
