@@ -6,7 +6,7 @@ import pytest
 
 from orderwire.core.evidence import Tally
 from orderwire.core.scorecard import Voices, day_of, good_days, latency, roll_up, score
-from orderwire.core.verdict import Answer
+from orderwire.core.verdict import CRITERIA, Answer
 
 TEN = int(datetime(2026, 8, 17, 4, 30, tzinfo=UTC).timestamp()) // 60
 """10:00 IST."""
@@ -87,7 +87,7 @@ def test_the_scorecard_of_a_small_world_is_what_one_computes_by_hand():
 
     assert card.days == 2
     assert (card.latency.value, card.latency.count) == (0.2, 4)
-    assert card.good_days == 1
+    assert (card.full_days, card.good_days) == (0, 0)
     assert (card.uptime.value, card.uptime.count) == (0.75, 4)
     assert card.baseline_uptime.value == 0.5
     assert card.errors.value == 0.02
@@ -110,6 +110,27 @@ def test_days_without_a_paint_are_no_days_with_data():
     card = scored([tally(), tally(TEN + 1440, placed=(1000,))])
 
     assert card.days == 1
+
+
+def test_a_day_with_few_orders_is_neither_good_nor_bad():
+    """Three days of twenty quick orders, and one on which the only order was slow."""
+    days = [tally(TEN + day * 1440, placed=(100_000,) * CRITERIA.full_day) for day in range(3)]
+    quiet = tally(TEN + 3 * 1440, placed=(9_000_000,))
+
+    card = scored([*days, quiet])
+
+    assert (card.days, card.full_days, card.good_days) == (4, 3, 1)
+    almost = tally(TEN + 4 * 1440, placed=(9_000_000,) * (CRITERIA.full_day - 1))
+    assert scored([*days, almost]).full_days == 3
+    assert scored([*days, quiet, almost]).good_days == 1
+
+
+def test_a_full_day_of_several_brokers_is_one_day():
+    halves = [
+        tally(TEN, broker=broker, placed=(900_000,) * (CRITERIA.full_day // 2)) for broker in ("a", "b")
+    ]
+
+    assert (scored(halves).full_days, scored(halves).good_days) == (1, 0)
 
 
 def test_good_days_look_at_each_days_own_p95():

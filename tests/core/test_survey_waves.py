@@ -1,6 +1,6 @@
 from datetime import UTC, datetime, timedelta
 
-from orderwire.core.survey import FOLLOW_UP_AFTER, open_wave
+from orderwire.core.survey import FOLLOW_UP_AFTER, open_wave, opened_waves
 
 MONDAY = datetime(2026, 10, 5, tzinfo=UTC)
 
@@ -22,3 +22,17 @@ def test_the_follow_up_is_asked_near_the_end():
 
     assert open_wave(decided, now=opens - timedelta(seconds=1)) is None
     assert open_wave(decided, now=opens) == "follow-up"
+
+
+def test_what_was_asked_stays_opened():
+    decided = [(MONDAY, 0), (MONDAY + timedelta(days=7), 10), (MONDAY + timedelta(days=14), 25)]
+    opens = MONDAY + timedelta(days=7) + FOLLOW_UP_AFTER
+
+    assert opened_waves([], now=opens) == set()
+    assert opened_waves(decided[:1], now=MONDAY) == {"baseline"}
+    assert opened_waves(decided, now=opens - timedelta(seconds=1)) == {"baseline"}
+    assert opened_waves(decided, now=opens) == {"baseline", "follow-up"}
+
+
+def test_who_was_let_in_at_once_was_never_asked_for_a_baseline():
+    assert opened_waves([(MONDAY, 100)], now=MONDAY + FOLLOW_UP_AFTER) == {"follow-up"}

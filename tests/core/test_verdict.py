@@ -20,6 +20,7 @@ def measured(value, spread=0.0, count=100_000):
 GOOD = Scorecard(
     days=25,
     latency=measured(0.14),
+    full_days=25,
     good_days=1.0,
     uptime=measured(0.9996),
     errors=measured(0.0002),
@@ -64,6 +65,18 @@ def test_consistently_is_a_share_of_days():
     assert verdict(good_days=0.95) is EXPAND
     assert verdict(good_days=0.949) is REFINE
     assert "only 94% of the days below 500 ms" in finding("latency", good_days=0.94).reason
+
+
+def test_consistently_rests_on_full_days():
+    assert verdict(full_days=CRITERIA.least_full_days) is EXPAND
+    known = finding("latency", full_days=CRITERIA.least_full_days - 1)
+    assert known.verdict is UNKNOWN
+    assert "9 trading days with 20 orders painted or more; a verdict needs 10" in known.reason
+
+
+def test_a_latency_that_misses_its_target_needs_no_full_days():
+    assert verdict(full_days=0, latency=measured(0.7)) is REFINE
+    assert verdict(full_days=0, latency=measured(1.1)) is ROLLBACK
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,9 @@ def test_an_empty_pilot_is_not_enough_data(records, voices):
         assert "NOT ENOUGH DATA" in text
 
 
-def test_the_survey_shows_who_is_silent(records, voices):
+def test_the_survey_shows_who_is_silent(records, voices, gate, clock):
+    clock.advance((datetime(2026, 11, 3, tzinfo=UTC) - clock.now()).total_seconds())
+    gate.set_stage(0, who="owner", why="the pilot begins")
     answers = Answers(scales={"satisfaction": 4}, words={"next_broker": "Dhan"})
     for owner in ("a", "b"):
         voices.answer("baseline", answers, owner=owner, cohort="manual", anonymous=owner == "a")
@@ -142,6 +144,24 @@ def test_the_survey_shows_who_is_silent(records, voices):
     assert (wave.asked, wave.answered, wave.dismissed, wave.silent, wave.anonymous) == (10, 2, 1, 7, 1)
     assert wave.response == 0.2
     assert a_report(records, voices).demand == (("Dhan", 2),)
+
+
+def test_a_wave_that_was_never_opened_has_nobody_silent(records, voices, gate, clock):
+    """A fresh service: everybody on real-time updates, no decision, no survey."""
+    told = a_report(records, voices)
+
+    assert [(wave.opened, wave.asked, wave.silent) for wave in told.waves] == [(False, 0, 0)] * 2
+    assert not any("wave" in caveat for caveat in told.caveats)
+    for text in (rendering.as_html(told), rendering.as_markdown(told)):
+        assert text.count("not opened yet") == 2
+
+    clock.advance((datetime(2026, 11, 3, tzinfo=UTC) - clock.now()).total_seconds())
+    gate.set_stage(0, who="owner", why="the pilot begins")
+
+    assert [(wave.opened, wave.silent) for wave in a_report(records, voices).waves] == [
+        (True, 10),
+        (False, 0),
+    ]
 
 
 def test_weeks_show_their_stage_and_their_incidents(records, voices, gate, clock):

@@ -122,11 +122,13 @@ def score(
     on = [d for d in given if d.cohort == "realtime"]
     off = [d for d in given if d.cohort == "manual"]
     painted = _by_day(on)
+    full = [waits for waits in painted.values() if waits.total() >= criteria.full_day]
     month = until - MONTH
     return Scorecard(
         days=sum(1 for waits in painted.values() if waits),
         latency=latency(painted.values(), chance=chance),
-        good_days=good_days(painted.values(), criteria.latency_good),
+        full_days=len(full),
+        good_days=good_days(full, criteria.latency_good),
         uptime=share(sum(d.live_minutes for d in on), sum(d.market_minutes for d in on)),
         baseline_uptime=share(sum(d.readable_minutes for d in off), sum(d.market_minutes for d in off)),
         readable=share(sum(d.readable_minutes for d in on), sum(d.market_minutes for d in on)),

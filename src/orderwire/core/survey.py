@@ -115,7 +115,21 @@ def open_wave(stages: Sequence[tuple[datetime, int]], *, now: datetime) -> str |
     """
     if not stages:
         return None
-    let_in = next((at for at, stage in stages if stage), None)
+    let_in = _let_in(stages)
     if let_in is None:
         return "baseline"
     return "follow-up" if now - let_in >= FOLLOW_UP_AFTER else None
+
+
+def opened_waves(stages: Sequence[tuple[datetime, int]], *, now: datetime) -> set[str]:
+    """Return the waves that are or were asked, by the rule of `open_wave`: of no other can anybody be silent."""
+    let_in = _let_in(stages)
+    rules = {
+        "baseline": bool(stages) and let_in != stages[0][0],
+        "follow-up": let_in is not None and now - let_in >= FOLLOW_UP_AFTER,
+    }
+    return {wave for wave, opened in rules.items() if opened}
+
+
+def _let_in(stages: Sequence[tuple[datetime, int]]) -> datetime | None:
+    return next((at for at, stage in stages if stage), None)

@@ -42,13 +42,15 @@ class Answer(Struct, frozen=True, kw_only=True):
 class Criteria(Struct, frozen=True, kw_only=True):
     """What the words mean. A change is a new version, and reports name the one they used."""
 
-    version: str = "1"
+    version: str = "2"
     latency_good: float = 0.5
     """Seconds, placed to painted, p95 of the pilot: below, the target is met."""
     latency_bad: float = 1.0
     """Above, there is no improvement."""
     consistent_days: float = 0.95
-    """*Consistently*: the share of trading days whose own p95 is below `latency_good`."""
+    """*Consistently*: the share of full days whose own p95 is below `latency_good`."""
+    full_day: int = 20
+    """Orders painted on a day for it to be a full one: of fewer, the 95th percentile is the slowest one."""
     uptime_good: float = 0.999
     uptime_bad: float = 0.99
     """*Frequent disconnections*: below this share of account-minutes; *occasional*: between the two."""
@@ -63,6 +65,8 @@ class Criteria(Struct, frozen=True, kw_only=True):
     adoption_target: float = 0.5
     least_days: int = 20
     """Trading days with data that a verdict rests on (one month)."""
+    least_full_days: int = 10
+    """Full days that *consistently* rests on."""
     least_paints: int = 1000
     least_minutes: int = 10_000
     """Account-minutes in market hours."""
@@ -81,8 +85,10 @@ class Scorecard(Struct, frozen=True, kw_only=True):
     """Trading days with data of the real-time cohort."""
     latency: Measured | None = None
     """Seconds, placed to painted, p95."""
+    full_days: int = 0
+    """Those of them with enough paints to have a p95 of their own."""
     good_days: float = 0.0
-    """Share of those days whose own p95 was below the target."""
+    """Share of the full days whose own p95 was below the target."""
     uptime: Measured | None = None
     """Share of account-minutes in market hours with a live stream and no crowded queue."""
     baseline_uptime: Measured | None = None
@@ -171,11 +177,14 @@ def _latency(card: Scorecard, criteria: Criteria) -> Finding:
         seen = told.count if told else 0
         return _unknown(name, f"{seen:,} orders painted; a verdict needs {criteria.least_paints:,}")
     words = f"placed to painted p95 {told.value * 1000:.0f} ms ({told.low * 1000:.0f}-{told.high * 1000:.0f})"
-    if told.value < criteria.latency_good and card.good_days < criteria.consistent_days:
-        steady = (
-            f"{words}, but only {card.good_days:.0%} of the days below {criteria.latency_good * 1000:.0f} ms"
-        )
-        return Finding(criterion=name, verdict=Verdict.REFINE, reason=steady)
+    if told.value < criteria.latency_good:
+        if card.full_days < criteria.least_full_days:
+            full = f"{_days(card.full_days)} with {criteria.full_day} orders painted or more"
+            return _unknown(name, f"{words}, but {full}; a verdict needs {criteria.least_full_days}")
+        if card.good_days < criteria.consistent_days:
+            limit = f"{criteria.latency_good * 1000:.0f} ms"
+            steady = f"{words}, but only {card.good_days:.0%} of the days below {limit}"
+            return Finding(criterion=name, verdict=Verdict.REFINE, reason=steady)
     return _graded(
         name,
         bad=told.value > criteria.latency_bad,

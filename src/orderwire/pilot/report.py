@@ -17,7 +17,7 @@ from orderwire.core.latency import STAGES
 from orderwire.core.orders import IST
 from orderwire.core.rollout import Choice
 from orderwire.core.scorecard import Day, day_of, roll_up
-from orderwire.core.survey import QUESTIONS, WAVES, broker_demand
+from orderwire.core.survey import QUESTIONS, WAVES, broker_demand, opened_waves
 from orderwire.core.verdict import CRITERIA, Criteria, Finding, Judgement, Measured, Scorecard, Verdict, judge
 from orderwire.errors import InvalidRequestError
 from orderwire.store.pilot import PilotRecords, RolloutChange
@@ -105,6 +105,8 @@ class Wave(Struct, frozen=True, kw_only=True):
     """One wave of the survey."""
 
     name: str
+    opened: bool
+    """False: nobody was asked yet, so nobody can have been silent."""
     asked: int
     answered: int
     dismissed: int
@@ -213,7 +215,9 @@ def make_report(
     same_time = [d for d in off if first_on is not None and d.day >= first_on]
     earlier = [d for d in off if first_on is None or d.day < first_on]
     changes = records.history(most=1000)
-    waves = tuple(_wave(name, filled, voices.outcomes(name), owners) for name in WAVES)
+    stages = [(c.at, c.after.stage) for c in reversed(changes) if c.at < end]
+    opened = opened_waves(stages, now=min(end, records.now()))
+    waves = tuple(_wave(name, filled, voices, owners=owners, opened=name in opened) for name in WAVES)
     choices = Counter(records.choices().values())
     cohorts = (cut("real-time", on, chance), cut("on refresh", same_time, chance))
     mine = tuple(i for i in incidents if i.opened < end and (i.closed is None or i.closed >= _starts(since)))
@@ -368,7 +372,9 @@ def _weeks(
         )
 
 
-def _wave(name: str, filled: Sequence[Filled], outcomes: Mapping[str, str], owners: int) -> Wave:
+def _wave(name: str, filled: Sequence[Filled], voices: Voices, *, owners: int, opened: bool) -> Wave:
+    outcomes = voices.outcomes(name)
+    opened = opened or bool(outcomes)
     given = [f for f in filled if f.wave == name]
     means = {}
     for question in QUESTIONS:
@@ -377,7 +383,8 @@ def _wave(name: str, filled: Sequence[Filled], outcomes: Mapping[str, str], owne
             means[question.name] = sum(numbers) / len(numbers)
     return Wave(
         name=name,
-        asked=max(owners, len(outcomes)),
+        opened=opened,
+        asked=max(owners, len(outcomes)) if opened else 0,
         answered=len(given),
         dismissed=sum(outcome == "dismissed" for outcome in outcomes.values()),
         anonymous=sum(f.owner is None for f in given),
