@@ -150,6 +150,44 @@ def test_what_is_shown_is_saved_as_csv(house, page):
     assert ",acc,261124000000002,BUY,TCS,NSE,10,0,LIMIT,MIS,1500.5,0,0,OPEN," in line
 
 
+def test_the_address_says_what_is_shown_so_that_a_reload_and_a_link_show_the_same(house, page):
+    house.account("other", "asha", title="Other")
+    house.publish(
+        order(number=1),
+        order(number=2, symbol="TCS"),
+        order(number=3, symbol="TCS", status=OrderStatus.REJECTED),
+        order("other", number=4, symbol="TCS"),
+    )
+    page.reload()
+    expect(page.locator("#shown")).to_have_text("4 orders")
+    page.locator("#filter").fill("tcs")
+    page.locator("#states").get_by_text("Working").click()
+    page.locator("#account").select_option("acc")
+    expect(page.locator("#shown")).to_have_text("1 of 4 orders")
+    page.wait_for_url("**/?account=acc&state=working&q=tcs")
+
+    page.reload()
+
+    expect(page.locator("#shown")).to_have_text("1 of 4 orders")
+    expect(page.locator("#filter")).to_have_value("tcs")
+    expect(page.locator("#account")).to_have_value("acc")
+    expect(page.locator('#states [value="working"]')).to_be_checked()
+    assert symbols(page) == ["TCS"]
+
+    page.get_by_role("tab", name="Trades").click()
+    page.wait_for_url("**/?book=trades&account=acc&state=working&q=tcs")
+    page.reload()
+    expect(page.get_by_role("tab", name="Trades")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#panel-orders")).to_be_hidden()
+
+
+def test_an_address_of_somebody_elses_account_shows_ones_own(house, page):
+    house.publish(order(number=1))
+    page.goto(f"{house.url}/?account=of-ravi&state=lost&book=holdings")
+
+    expect(page.locator("#shown")).to_have_text("1 order")
+
+
 def test_a_row_leads_to_the_orders_own_page(house, page):
     house.publish(order(number=1))
     expect(row(page, "r1").locator("a.t-symbol")).to_have_attribute("href", "/orders/acc/r1")

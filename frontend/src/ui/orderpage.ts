@@ -8,11 +8,11 @@ import {
   type Filter,
   keepOrder,
   keepOther,
-  NO_FILTER,
   type Sort,
   Tally,
 } from "../core/orders.ts";
 import { Median } from "../core/median.ts";
+import { BOOKS, type Book, placeQuery, readPlace, STATES } from "../core/place.ts";
 import { keyOf, Table } from "../core/table.ts";
 import type { AccountInfo, Order, OrderChecking, OrderUpdate, Position, Snapshot, Trade } from "../core/wire.ts";
 import { sentence, type StateFilter, statusWord, whyFixed } from "../core/words.ts";
@@ -31,7 +31,6 @@ import { type Placed, Ticket } from "./ticket.ts";
 import { Toasts, type Tone, Voice } from "./toasts.ts";
 
 const NEWEST: Sort = { column: "time", descending: true };
-const STATES: StateFilter[] = ["all", "working", "filled", "rejected", "cancelled"];
 const TONES: Partial<Record<Order["status"], Tone>> = { FILLED: "good", REJECTED: "bad", CANCELLED: "info", EXPIRED: "info" };
 
 export class OrderPage implements Listener {
@@ -52,19 +51,22 @@ export class OrderPage implements Listener {
   readonly #changed = new Set<string>();
   readonly #known = new Set<string>();
   readonly #placed = new Set<string>();
-  #sorts: Record<"orders" | "trades" | "positions", Sort> = {
+  #sorts: Record<Book, Sort> = {
     orders: NEWEST,
     trades: NEWEST,
     positions: { column: "symbol", descending: false },
   };
-  #filter: Filter = { ...NO_FILTER };
-  #shown: "orders" | "trades" | "positions" = "orders";
+  #filter: Filter;
+  #shown: Book = "orders";
   #lostAt = 0;
   #received: number[] = [];
+  #remembering = 0;
 
   constructor() {
     const given = JSON.parse(need("#accounts-data").textContent ?? "[]") as AccountInfo[];
     this.#accounts = new Map(given.map((account) => [account.id, account]));
+    const place = readPlace(location.search, new Set(this.#accounts.keys()));
+    this.#filter = place.filter;
     this.#pills = new Pills((account) => void this.#refresh(account));
     this.#ticket = new Ticket({
       toasts: this.#toasts,
@@ -73,7 +75,9 @@ export class OrderPage implements Listener {
     });
     this.#grids = { orders: this.#orderGrid(), trades: this.#tradeGrid(), positions: this.#positionGrid() };
     this.#stream = new Stream(this, document.body.dataset["version"] ?? "");
-    this.#controls();
+    const tabs = this.#controls();
+    this.#arrange();
+    tabs.open(BOOKS.indexOf(place.book));
     setInterval(() => this.#tick(), 1000);
     if (given.length > 0) this.#stream.start();
   }
@@ -279,7 +283,7 @@ export class OrderPage implements Listener {
     });
   }
 
-  #sort(book: "orders" | "trades" | "positions", sort: Sort): void {
+  #sort(book: Book, sort: Sort): void {
     this.#sorts[book] = sort;
     this.#arrange();
   }
@@ -294,8 +298,10 @@ export class OrderPage implements Listener {
 
   // --- what the user does -----------------------------------------------------------------------------
 
-  #controls(): void {
+  /** Wire the controls up, each as the address says; returns the tabs. */
+  #controls(): Tabs {
     const filter = need<HTMLInputElement>("#filter");
+    filter.value = this.#filter.text;
     filter.addEventListener("input", () => this.#narrow({ text: filter.value }));
     filter.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
@@ -304,9 +310,11 @@ export class OrderPage implements Listener {
       filter.blur();
     });
     for (const radio of all<HTMLInputElement>('#states [name="state"]')) {
+      radio.checked = radio.value === this.#filter.state;
       radio.addEventListener("change", () => this.#narrow({ state: radio.value as StateFilter }));
     }
     const account = document.querySelector<HTMLSelectElement>("#account");
+    if (account !== null) account.value = this.#filter.account;
     account?.addEventListener("change", () => this.#narrow({ account: account.value }));
     need("#refresh").addEventListener("click", () => void this.#refresh(""));
     need("#new-order").addEventListener("click", () => this.#place());
@@ -326,6 +334,7 @@ export class OrderPage implements Listener {
       "2": () => tabs.open(1),
       "3": () => tabs.open(2),
     });
+    return tabs;
   }
 
   /** Save the rows that are shown, in the order they are shown. */
@@ -345,10 +354,24 @@ export class OrderPage implements Listener {
   #narrow(part: Partial<Filter>): void {
     this.#filter = { ...this.#filter, ...part };
     this.#arrange();
+    this.#remember();
   }
 
-  #showBook(name: "orders" | "trades" | "positions"): void {
+  /**
+   * Keep the address with what is shown. Typing makes no history to go back through, and is written once it pauses:
+   * browsers refuse an address that changes at every key.
+   */
+  #remember(): void {
+    clearTimeout(this.#remembering);
+    this.#remembering = window.setTimeout(() => {
+      const query = placeQuery({ book: this.#shown, filter: this.#filter });
+      history.replaceState(history.state, "", `${location.pathname}${query}${location.hash}`);
+    }, 150);
+  }
+
+  #showBook(name: Book): void {
     this.#shown = name;
+    this.#remember();
     need("#states").classList.toggle("is-unused", name !== "orders");
     this.#grids[name].draw();
     this.#count();
