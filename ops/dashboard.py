@@ -75,6 +75,13 @@ ROWS: list[tuple[str, list[Panel]]] = [
         ],
     ),
     (
+        "Rollout",
+        [
+            ("Accounts by reason", "timeseries", "none", [("sum by (reason)(orderwire_rollout_accounts)", "{{reason}}")]),
+            ("Decisions that changed", "timeseries", "none", [("sum by (reason)(orderwire_rollout_decisions_total)", "{{reason}}")]),
+        ],
+    ),
+    (
         "What was observed",
         [
             ("Observations", "timeseries", "ops", [(f"sum by (broker)(rate(orderwire_observations_total[{RATE}]))", "{{broker}}"), (f"sum by (broker)(rate(orderwire_duplicates_total[{RATE}]))", "{{broker}} duplicates")]),

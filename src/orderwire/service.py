@@ -281,6 +281,7 @@ class Service:
                 market_open=self.market.is_open,
                 brokers=self.records.brokers,
                 refusal=self.hosts.refusal,
+                on_gone=self.pilot.gate.forget,
             ),
             self.loop,
         )
@@ -346,6 +347,8 @@ class Service:
             clock=self.clock,
             brokers=tuple(self.records.brokers.classes),
             version=version("orderwire"),
+            reasons=self.pilot.gate.reasons,
+            decisions=self.pilot.gate.counts,
         )
 
     def _notifier_tools(self) -> NotifierTools:

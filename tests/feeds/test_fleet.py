@@ -155,6 +155,7 @@ class House:
         self.engine = EventEngine(1)
         self.loop = FeedLoop()
         classes = {"good": GoodBroker, "bad": bad}
+        self.gone = []
         self.fleet = Fleet(
             FleetTools(
                 engine=self.engine,
@@ -165,6 +166,7 @@ class House:
                 chance=lambda: 0.5,
                 market_open=lambda segments: True,
                 brokers=BrokerRegistry(classes=MappingProxyType(classes)),
+                on_gone=self.gone.append,
             ),
             self.loop,
         )
@@ -278,6 +280,18 @@ def test_an_account_that_was_handed_over_says_nothing_more_here():
 
     assert house.of(EventType.ORDER_UPDATE) == []
     assert house.fleet.pushes(GOOD) is None
+
+
+def test_who_has_no_feed_here_any_more_is_told_and_who_is_started_anew_is_not():
+    with House(GoodBroker) as house:
+        house.until(house.is_(GOOD, Freshness.LIVE))
+        house.fleet.add(GOOD)
+        started = list(house.gone)
+        house.fleet.remove(BAD)
+        house.fleet.drop([GOOD])
+        ended = list(house.gone)
+
+    assert (started, ended) == ([], [BAD, GOOD])
 
 
 @pytest.mark.parametrize(("ask_again", "logins"), [("user", 2), ("feed", 1)])

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,6 +10,7 @@ from orderwire.core.events import Event, EventType
 from orderwire.core.latency import HistogramSnapshot, Stamps
 from orderwire.core.lifecycle import OrderChange
 from orderwire.core.recovery import Freshness
+from orderwire.core.rollout import Reason
 from orderwire.monitoring.metrics import CATALOGUE, Disk, bounds
 from store.making import update
 
@@ -97,6 +99,25 @@ def test_feeds_are_told_by_broker(scene):
     assert told("feeds_without_owner") == 1
     assert told("open_orders") == 2
     assert told("rest_calls_total", purpose="order_book") == 3
+
+
+def test_the_reasons_of_the_rollout_are_told_zeros_included(scene):
+    asked = []
+
+    def reasons(accounts):
+        asked.extend(accounts)
+        return {Reason.IN_STAGE: 1}
+
+    scene.feeds = [feed("a")]
+    metrics = scene.station.metrics
+    metrics.sources = replace(metrics.sources, reasons=reasons, decisions=lambda: {Reason.KILLED: 7})
+
+    def told(name, reason):
+        return scene.metric(f"orderwire_rollout_{name}", reason=reason.value)
+
+    assert [told("accounts", reason) for reason in (Reason.IN_STAGE, Reason.KILLED)] == [1, 0]
+    assert [told("decisions_total", reason) for reason in (Reason.IN_STAGE, Reason.KILLED)] == [0, 7]
+    assert set(asked) == {"a"}
 
 
 def test_what_the_book_counts_is_told_by_broker_zeros_included(scene):

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from openfeature.exception import GeneralError
+from sqlalchemy import delete
 
 from house import eventually
 from orderwire.core.evidence import Tally
@@ -10,8 +13,13 @@ from orderwire.core.rollout import Choice, Decision, GuardAction, Reason
 from orderwire.errors import InvalidRequestError
 from orderwire.pilot.flags import DatabaseProvider
 from orderwire.pilot.gate import GUARD, rollout_report
+from orderwire.store import schema
 
 WHY = {"who": "ops", "why": "as planned"}
+
+
+def an_account(name, *, owner="asha", broker="paisa"):
+    return SimpleNamespace(id=AccountId(name), owner=owner, broker=broker)
 
 
 def reason(gate, owner="asha", broker="paisa"):
@@ -89,17 +97,51 @@ def test_decisions_are_counted_when_they_change(gate):
     gate.admit(AccountId("a"), owner="asha", broker="paisa")
 
     assert gate.counts() == {Reason.IN_STAGE: 1, Reason.KILLED: 1}
-    assert gate.reasons() == {Reason.KILLED: 1}
-    assert gate.cohorts() == {"realtime": 0, "manual": 1}
+    assert gate.reasons(["a", "nobody"]) == {Reason.KILLED: 1}
     assert gate.place_of(AccountId("a")) == ("paisa", "manual")
 
 
 def test_a_removed_account_is_in_no_cohort(gate):
+    for name in "abc":
+        gate.admit(AccountId(name), owner="asha", broker="paisa")
+    gate.forget(AccountId("a"))
+    gate.keep_only([AccountId("c"), AccountId("new")])
+
+    assert [gate.place_of(AccountId(name)) for name in "abc"] == [None, None, ("paisa", "realtime")]
+
+
+def test_an_account_that_is_added_again_is_told_and_enrolled_anew(gate, records, database):
+    """Its data was erased meanwhile, the pilot's record of it too."""
     gate.admit(AccountId("a"), owner="asha", broker="paisa")
     gate.forget(AccountId("a"))
+    database.write(lambda connection: connection.execute(delete(schema.enrolments)))
 
-    assert gate.place_of(AccountId("a")) is None
-    assert gate.cohorts() == {"realtime": 0, "manual": 0}
+    gate.admit(AccountId("a"), owner="asha", broker="paisa")
+
+    assert [enrolment.account for enrolment in records.enrolments()] == ["a"]
+    assert gate.counts() == {Reason.IN_STAGE: 2}
+
+
+@pytest.mark.parametrize("other", [{"owner": "ravi"}, {"broker": "wired"}])
+def test_the_same_id_of_another_owner_or_broker_is_told_anew(gate, other):
+    """It was removed by another process, which this one has not noticed."""
+    for facts in ({}, other):
+        gate.admit(AccountId("a"), **({"owner": "asha", "broker": "paisa"} | facts))
+
+    assert gate.counts() == {Reason.IN_STAGE: 2}
+
+
+def test_the_report_counts_the_accounts_there_are(gate, clock):
+    """Whatever this process was told of: one it never fed, and one that is gone."""
+    gate.switch_broker("wired", on=False, **WHY)
+    gate.admit(AccountId("gone"), owner="asha", broker="paisa")
+    gate.admit(AccountId("a"), owner="asha", broker="paisa")
+    accounts = [an_account("a"), an_account("b", broker="wired"), an_account("c", owner="ravi")]
+
+    report = rollout_report(gate, accounts, now_ns=clock.time_ns())
+
+    assert report.cohorts == {"realtime": 2, "manual": 1}
+    assert report.reasons == {Reason.IN_STAGE: 2, Reason.BROKER_OFF: 1}
 
 
 class _Away(DatabaseProvider):
@@ -169,7 +211,7 @@ def test_the_report_counts_since_the_last_decision(gate, records, clock):
         ]
     )
 
-    report = rollout_report(gate, now_ns=clock.time_ns())
+    report = rollout_report(gate, [], now_ns=clock.time_ns())
 
     assert (report.seen["realtime"].events, report.seen["manual"].events) == (5, 5)
     assert report.seen["realtime"].latency_p95 == 0.12

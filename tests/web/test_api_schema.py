@@ -46,6 +46,7 @@ LIKELY: dict[str, list[Any]] = {
     "quantity": [1, "75", 10],
     "splitsize": [1, "5", 75],
     "id": [1, 2],
+    "choice": ["in", "out", "none"],
 }
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from orderwire.core.rollout import Choice, Rollout
-from orderwire.store.users import Role
+from orderwire.store.users import Role, Scope
 from web.house import csrf
 
 
@@ -140,6 +140,36 @@ def test_a_user_chooses_and_the_feed_follows(house, gate):
         "reason": "switched off by you",
         "said": "You switched real-time updates off.",
     }
+
+
+def test_a_program_chooses_for_its_user_alone(house, gate):
+    house.user("ravi")
+    house.account("his", "ravi")
+    trade, read = (
+        house.services.users.add_key("asha", scope=scope)[1] for scope in (Scope.TRADE, Scope.READ)
+    )
+    program = house.app.test_client()
+
+    def ask(name, key, **fields):
+        return program.post(f"/api/v1/{name}", json={"apikey": key, **fields})
+
+    assert ask("realtime/choose", read, choice="out").status_code == 403
+    assert ask("realtime/choose", trade, choice="maybe").status_code == 400
+    assert gate.choice("asha") is Choice.NONE
+
+    chosen = ask("realtime/choose", trade, choice="out").json
+
+    assert house.fleet.pushing == {"acc": False, "his": True}
+    assert chosen["data"] == [
+        {
+            "account": "acc",
+            "enabled": False,
+            "reason": "switched off by you",
+            "said": "You switched real-time updates off.",
+        }
+    ]
+    assert ask("realtime", read).json == chosen
+    assert ask("realtime/choose", trade, choice="none").json["data"][0]["enabled"]
 
 
 def test_a_choice_that_is_none_changes_nothing(house, gate):

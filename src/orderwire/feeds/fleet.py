@@ -124,6 +124,8 @@ class FleetTools:
     brokers: BrokerRegistry
     refusal: Callable[[FeedAccount], str] = lambda _account: ""
     """Why an account may not run, empty when it may."""
+    on_gone: Callable[[AccountId], None] = lambda _account: None
+    """Told of each account that has no feed here any more."""
 
 
 class Fleet:
@@ -172,12 +174,12 @@ class Fleet:
 
     def add(self, account: AccountId) -> None:
         """Start the feed of an account that was added, or restart it with new settings."""
-        self.remove(account)
+        self.loop.submit(self._end(account)).result(_START_WAIT)
         self._add(self._tools.logins.account(account))
 
     def remove(self, account: AccountId) -> None:
         """End an account's feed. No effect when there is none."""
-        self.loop.submit(self._end(account)).result(_START_WAIT)
+        self.drop([account])
 
     def drop(self, accounts: Iterable[AccountId]) -> None:
         """End these feeds, all at the same time."""
@@ -187,6 +189,8 @@ class Fleet:
             await asyncio.gather(*(self._end(account) for account in gone))
 
         self.loop.submit(end()).result(_START_WAIT)
+        for account in gone:
+            self._tools.on_gone(account)
 
     # --- asking ----------------------------------------------------------------------------------------
 

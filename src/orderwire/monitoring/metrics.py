@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -22,7 +22,9 @@ from orderwire.core.alerts import Buckets, Labels, Readings
 from orderwire.core.events import Event, EventType
 from orderwire.core.health import FEED_COUNTS, FeedHealth, FleetHealth, WebHealth
 from orderwire.core.latency import Histogram, HistogramSnapshot, Stamps, trace
+from orderwire.core.orders import AccountId
 from orderwire.core.recovery import Freshness
+from orderwire.core.rollout import Reason
 from orderwire.engine import EventEngine
 from orderwire.logs import follows_updates
 from orderwire.meters import OTHER, Statistics
@@ -115,6 +117,9 @@ CATALOGUE: tuple[Described, ...] = (
     _counter("rest_calls", "REST calls sent.", "broker", "purpose"),
     _counter("rest_limited", "REST calls the broker refused with 429.", "broker"),
     _counter("rest_unanswered", "REST calls that brought no answer.", "broker"),
+    # the rollout
+    _gauge("rollout_accounts", "Accounts whose feed runs here, by why they are, or are not, on real-time updates.", "reason"),
+    _counter("rollout_decisions", "Times an account was told another reason than before, or its first.", "reason"),
     # what was observed
     _counter("observations", "Observations of orders taken in.", "broker"),
     _counter("duplicates", "Observations that had been told before.", "broker"),
@@ -285,6 +290,10 @@ class Sources:
     clock: Clock
     brokers: tuple[str, ...]
     version: str = ""
+    reasons: Callable[[Iterable[AccountId]], Mapping[Reason, int]] = lambda _accounts: {}
+    """How many of these accounts were told each reason of the rollout."""
+    decisions: Callable[[], Mapping[Reason, int]] = dict
+    """How often each reason was told, since the start."""
 
 
 class Metrics:
@@ -321,6 +330,7 @@ class Metrics:
         for broker in _brokers(fleet, sources.brokers):
             yield from _of_broker(broker, [feed for feed in fleet.feeds if feed.broker == broker])
         yield from self._of_counts(fleet)
+        yield from self._of_rollout(fleet)
         yield from self._of_web(web)
         yield from self._of_alerts()
 
@@ -391,6 +401,13 @@ class Metrics:
         for (broker, purpose), count in fleet.calls.items():
             if broker in brokers:
                 yield sample("rest_calls_total", count, broker=broker, purpose=purpose)
+
+    def _of_rollout(self, fleet: FleetHealth) -> Iterator[Sample]:
+        now = self.sources.reasons(feed.account for feed in fleet.feeds)
+        told = self.sources.decisions()
+        for reason in Reason:
+            yield sample("rollout_accounts", now.get(reason, 0), reason=reason.value)
+            yield sample("rollout_decisions_total", told.get(reason, 0), reason=reason.value)
 
     def _of_web(self, web: WebHealth) -> Iterator[Sample]:
         yield sample("clients", web.clients)

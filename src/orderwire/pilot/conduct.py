@@ -110,7 +110,9 @@ class Pilot:
     def apply(self) -> None:
         """Bring every feed to what the gate says now. Any thread."""
         with self._applying:
-            for account in self._accounts():
+            accounts = list(self._accounts())
+            self.gate.keep_only(account.id for account in accounts)
+            for account in accounts:
                 self._feeds().set_push(account.id, on=self.admits(account))
 
     async def watch(self) -> None:

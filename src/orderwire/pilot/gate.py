@@ -17,12 +17,21 @@ from orderwire.core.orders import AccountId
 from orderwire.core.rollout import Choice, Decision, GuardAction, Reason, Rollout
 from orderwire.errors import InvalidRequestError
 from orderwire.pilot.flags import Flag, drawn_by
+from orderwire.store.accounts import Account
 from orderwire.store.pilot import PilotRecords, RolloutChange
 
 _log = structlog.get_logger(__name__)
 
 GUARD = "guard"
 """Who the history names when the guard acted by itself."""
+
+
+class _Told(Struct, frozen=True, kw_only=True):
+    """What an account was told last."""
+
+    owner: str
+    broker: str
+    decision: Decision
 
 
 class RolloutGate:
@@ -45,7 +54,7 @@ class RolloutGate:
         self._choices: Mapping[str, Choice] = {}
         self._heard = False
         self._counts: Counter[Reason] = Counter()
-        self._told: dict[AccountId, tuple[str, Decision]] = {}
+        self._told: dict[AccountId, _Told] = {}
         self.reload()
         flag.on_change(self._hear)
 
@@ -87,10 +96,10 @@ class RolloutGate:
     def admit(self, account: AccountId, *, owner: str, broker: str) -> Decision:
         """Decide for an account and remember it: a change is counted and logged, the first time in is enrolled."""
         decision = self.decide(owner, broker)
+        told = _Told(owner=owner, broker=broker, decision=decision)
         with self._lock:
-            before = self._told.get(account)
-            self._told[account] = (broker, decision)
-            changed = before is None or before[1] != decision
+            changed = self._told.get(account) != told
+            self._told[account] = told
             self._counts[decision.reason] += changed
         if changed:
             _log.info("real-time decided", account=account, enabled=decision.enabled, reason=decision.reason)
@@ -101,28 +110,39 @@ class RolloutGate:
     def told(self, account: AccountId) -> Decision | None:
         """Return the decision in force for an account, None before the first."""
         known = self._told.get(account)
-        return known[1] if known else None
+        return known.decision if known else None
 
     def place_of(self, account: AccountId) -> tuple[str, Cohort] | None:
         """Return the broker and the cohort of an account, None before its first decision."""
         known = self._told.get(account)
-        return (known[0], "realtime" if known[1].enabled else "manual") if known else None
+        return (known.broker, "realtime" if known.decision.enabled else "manual") if known else None
 
-    def cohorts(self) -> Mapping[Cohort, int]:
-        """Return how many accounts are in each cohort."""
-        with self._lock:
-            enabled = sum(decision.enabled for _, decision in self._told.values())
-            return {"realtime": enabled, "manual": len(self._told) - enabled}
+    def standing(self, accounts: Iterable[Account]) -> list[Decision]:
+        """Say of each of these accounts what it was told; of one that was told nothing here, what it would be."""
+        return [self._standing(account) for account in accounts]
 
-    def reasons(self) -> Mapping[Reason, int]:
-        """Return how many accounts are where they are for each reason, now."""
-        with self._lock:
-            return dict(Counter(decision.reason for _, decision in self._told.values()))
+    def _standing(self, account: Account) -> Decision:
+        known = self._told.get(account.id)
+        if known is not None and (known.owner, known.broker) == (account.owner, account.broker):
+            return known.decision
+        return self.decide(account.owner, account.broker)
+
+    def reasons(self, accounts: Iterable[AccountId]) -> Mapping[Reason, int]:
+        """Return how many of these accounts were told each reason."""
+        known = (self._told.get(account) for account in accounts)
+        return Counter(told.decision.reason for told in known if told is not None)
 
     def forget(self, account: AccountId) -> None:
-        """An account was removed."""
+        """Forget what an account was told: it was removed, or is another process's now."""
         with self._lock:
             self._told.pop(account, None)
+
+    def keep_only(self, accounts: Iterable[AccountId]) -> None:
+        """Forget every other account."""
+        kept = set(accounts)
+        with self._lock:
+            for account in [known for known in self._told if known not in kept]:
+                del self._told[account]
 
     def counts(self) -> Mapping[Reason, int]:
         """Return how often each reason was given to an account, since the start."""
@@ -215,8 +235,10 @@ MOST_MINUTES: Final = 24 * 60
 """How far back the numbers beside the button reach at most."""
 
 
-def rollout_report(gate: RolloutGate, *, now_ns: int) -> RolloutReport:
-    """Put together what an operator needs to see before the next step."""
+def rollout_report(gate: RolloutGate, accounts: Iterable[Account], *, now_ns: int) -> RolloutReport:
+    """Put together what an operator needs to see before the next step; `accounts` are all there are."""
+    decisions = gate.standing(accounts)
+    enabled = sum(decision.enabled for decision in decisions)
     history = gate.records.history(most=1)
     minute = now_ns // 60_000_000_000
     since = max(minute - MOST_MINUTES, minute_of(history[0].at) if history else 0)
@@ -227,8 +249,8 @@ def rollout_report(gate: RolloutGate, *, now_ns: int) -> RolloutReport:
     return RolloutReport(
         rollout=gate.rollout,
         master=gate.master,
-        cohorts=gate.cohorts(),
-        reasons=gate.reasons(),
+        cohorts={"realtime": enabled, "manual": len(decisions) - enabled},
+        reasons=Counter(decision.reason for decision in decisions),
         since=history[0].at if history else None,
         seen=seen,
     )

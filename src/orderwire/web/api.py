@@ -33,6 +33,7 @@ from orderwire.core.orders import (
     Position,
 )
 from orderwire.core.recovery import FeedStatus
+from orderwire.core.rollout import Choice
 from orderwire.core.sizing import order_to_close, order_to_reach, split
 from orderwire.errors import (
     BrokerUnreachableError,
@@ -44,6 +45,7 @@ from orderwire.errors import (
     RateLimitedError,
     SessionExpiredError,
 )
+from orderwire.pilot.gate import RolloutGate
 from orderwire.store import story
 from orderwire.store.accounts import Account, Accounts
 from orderwire.store.database import Database
@@ -57,6 +59,7 @@ from orderwire.web.outbox import Cursor
 from orderwire.web.payloads import Json
 from orderwire.web.ports import Book, Feeds, OrderDesk
 from orderwire.web.realtime import Log
+from orderwire.web.rollout import said
 
 ORDER_LIMIT: Final = "10 per second; 600 per minute"
 """Per key. SEBI's threshold for algorithmic orders is 10 a second (kite.md §6)."""
@@ -143,6 +146,7 @@ class ApiTools:
     """Returns everything of an account, as the stream gives it."""
     desk: OrderDesk
     fleet: Feeds
+    gate: RolloutGate
     count_fault: Callable[[BaseException], str]
     """Counts a fault of ours and returns its number, as the airlock of the pages does."""
 
@@ -191,6 +195,8 @@ CALLS: Final = (
     _Call("notifications/discard", shapes.NotificationNumber, shapes.DoneAnswer, _TRADE, READ_LIMIT),
     _Call("orders/changes", shapes.ChangesQuery, shapes.ChangesAnswer, _READ, READ_LIMIT, method="GET"),
     _Call("feeds", shapes.Empty, shapes.FeedsAnswer, _READ, READ_LIMIT, method="GET"),
+    _Call("realtime", shapes.Request, shapes.RealtimeAnswer, _READ, READ_LIMIT),
+    _Call("realtime/choose", shapes.ChooseRealtime, shapes.RealtimeAnswer, _TRADE, ORDER_LIMIT),
 )
 
 _FAILURES: Final[Mapping[int, str]] = MappingProxyType(
@@ -230,6 +236,7 @@ class Api:
         self._snapshot = tools.snapshot
         self._desk = tools.desk
         self._fleet = tools.fleet
+        self._gate = tools.gate
         self._count_fault = tools.count_fault
 
     @staticmethod
@@ -487,6 +494,26 @@ class Api:
                 payloads.feed_fields(status) for status in self._fleet.statuses() if status.account in mine
             ]
         }
+
+    def realtime(self, _asked: shapes.Request) -> dict[str, Any]:
+        """Say whether each of your accounts is on real-time updates, why, and what you chose."""
+        mine = self._accounts.of_owner(g.owner)
+        told = {account.id: self._gate.decide(account.owner, account.broker) for account in mine}
+        return {
+            "choice": self._gate.choice(g.owner),
+            "data": [
+                {"account": account, "enabled": one.enabled, "reason": one.reason, "said": said(one.reason)}
+                for account, one in told.items()
+            ],
+        }
+
+    def realtime_choose(self, asked: shapes.ChooseRealtime) -> dict[str, Any]:
+        """Switch real-time updates on or off for all your accounts, or leave it to the pilot again (`none`).
+
+        What the operators switched off stays off. Without them the order book is read on refresh; nothing is lost.
+        """
+        self._gate.choose(g.owner, Choice(asked.choice), by=g.owner)
+        return self.realtime(asked)
 
     def orders_changes(self, asked: shapes.ChangesQuery) -> dict[str, Any]:
         """Return what changed since a cursor: every change, in order, without a gap.

@@ -124,6 +124,14 @@ class OneOrder(Strategic):
     orderid: OrderNumber
 
 
+class ChooseRealtime(Request):
+    """Whether you want real-time updates."""
+
+    choice: Annotated[
+        Literal["in", "out", "none"], Field(description="In, out, or none: as the pilot decides.")
+    ]
+
+
 class OpenPosition(Strategic):
     """Which position."""
 
@@ -498,6 +506,24 @@ class FeedsAnswer(Answer):
     """How fresh each of your accounts is."""
 
     data: list[Freshness]
+
+
+class Standing(BaseModel):
+    """Whether an account is on real-time updates, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    account: str
+    enabled: bool
+    reason: str
+    said: Annotated[str, Field(description="The reason as a sentence.")]
+
+
+class RealtimeAnswer(Answer):
+    """Your choice, and where each of your accounts stands."""
+
+    choice: Literal["in", "out", "none"]
+    data: list[Standing]
 
 
 class NotificationRow(BaseModel):

@@ -405,6 +405,7 @@ def _api_tools(services: Services, *, realtime: Realtime, log: Log, faults: Faul
         snapshot=realtime.snapshot,
         desk=services.desk,
         fleet=services.fleet,
+        gate=services.pilot.gate,
         count_fault=faults.count,
     )
 

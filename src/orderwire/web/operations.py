@@ -396,7 +396,7 @@ class ShowRollout(_Command):
     """Say what is in force, how many accounts are in, and what each cohort saw since the last decision."""
 
     def perform(self, office: Office) -> Any:
-        return rollout_report(office.gate, now_ns=office.gate.records.now_ns())
+        return rollout_report(office.gate, office.accounts.all(), now_ns=office.gate.records.now_ns())
 
 
 class SetStage(_Command):

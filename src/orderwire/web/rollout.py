@@ -148,7 +148,7 @@ class RolloutPages:
         return self._gate.switch_broker(step.broker, on=step.action == "broker-on", who=who, why=why)
 
     def _page(self, *, step: Step | None = None, problems: Mapping[str, str] | None = None) -> str:
-        report = rollout_report(self._gate, now_ns=self._clock.time_ns())
+        report = rollout_report(self._gate, self._accounts.all(), now_ns=self._clock.time_ns())
         number = asked_page()
         history = self._gate.records.history(most=offset(number) + 51)[offset(number) :]
         return render_template(
