@@ -62,6 +62,26 @@ def test_minutes_before_a_step_are_not_held_against_the_next_stage(gate, clock, 
     assert gate.rollout.stage == 25
 
 
+def test_what_was_before_the_operators_step_is_not_held_against_it(gate, clock, minutes):
+    """They stopped it because streams broke, had it mended, and let everybody in again within the half hour."""
+    guard = a_guard(gate, clock)
+    for _ in range(4):
+        minutes(disconnects=1)
+        guard.on_timer(TIMER)
+    minutes(disconnects=200)
+    gate.kill(who="ops", why="streams break")
+    minutes()
+    gate.resume(who="ops", why="mended")
+    minutes()
+
+    assert guard.on_timer(TIMER) == []
+    assert gate.rollout.stage == 100
+
+    minutes(disconnects=200)
+    guard.on_timer(TIMER)
+    assert gate.rollout.stage == 50
+
+
 def test_minutes_before_the_start_are_not_judged(gate, clock, minutes):
     for _ in range(3):
         minutes(placed=SLOW)

@@ -14,7 +14,7 @@ from orderwire.core.rollout import GuardAction, GuardLimits, breaches
 from orderwire.engine import EventEngine
 from orderwire.errors import StoreError
 from orderwire.pilot.evidence import LANE, cohort_minutes
-from orderwire.pilot.gate import RolloutGate
+from orderwire.pilot.gate import GUARD, RolloutGate
 
 _log = structlog.get_logger(__name__)
 
@@ -38,8 +38,7 @@ class Guard:
         self._limits = limits
         self._clock = clock
         self._looked = minute_of(clock.now())
-        self._since = self._looked
-        """Minutes before the last change of the rollout are not held against what is in force now."""
+        self._started = self._looked
 
     def attach(self, engine: EventEngine) -> None:
         """Register behind the evidence, whose lane it shares."""
@@ -62,10 +61,18 @@ class Guard:
 
     def _look(self, minute: int) -> list[Event]:
         back = max(self._limits.minutes, self._limits.disconnect_minutes)
-        known = self._gate.records.minutes(max(minute - back, self._since), minute)
+        known = self._gate.records.minutes(max(minute - back, self._since()), minute)
         change = self._gate.guard(self._action, breaches(cohort_minutes(known), self._limits, now=minute))
         if change is None:
             return []
-        self._since = minute
         text = f"The rollout was {change.what} ({change.after.described()}): {change.why}."
         return [Event(EventType.ALERT, Notice(kind="rollout guard", text=text))]
+
+    def _since(self) -> int:
+        """Minutes before the last change of the rollout are not held against what is in force now.
+
+        Nor is the one in which somebody changed it; the guard itself acts when a minute begins.
+        """
+        for change in self._gate.records.history(most=1):
+            return max(self._started, minute_of(change.at) + (change.who != GUARD))
+        return self._started
