@@ -67,7 +67,7 @@ ROWS: list[tuple[str, list[Panel]]] = [
             ("Reconnects", "timeseries", "ops", [(f"sum by (broker)(rate(orderwire_stream_reconnects_total[{RATE}]))", "{{broker}}")]),
             ("REST calls by purpose", "timeseries", "ops", [(f"sum by (broker, purpose)(rate(orderwire_rest_calls_total[{RATE}]))", "{{broker}} {{purpose}}")]),
             ("REST calls refused or unanswered", "timeseries", "ops", [(f"sum by (broker)(rate(orderwire_rest_limited_total[{RATE}]))", "{{broker}} 429"), (f"sum by (broker)(rate(orderwire_rest_unanswered_total[{RATE}]))", "{{broker}} unanswered")]),
-            ("Book reads", "timeseries", "ops", [(f"sum by (broker)(rate(orderwire_book_reads_total[{RATE}]))", "{{broker}}"), (f"sum by (broker)(rate(orderwire_book_reads_failed_total[{RATE}]))", "{{broker}} failed")]),
+            ("Book reads", "timeseries", "ops", [(f"sum by (broker)(rate(orderwire_book_reads_total[{RATE}]))", "{{broker}}"), (f"sum by (broker)(rate(orderwire_history_reads_total[{RATE}]))", "{{broker}} histories"), (f"sum by (broker)(rate(orderwire_book_reads_failed_total[{RATE}]))", "{{broker}} failed")]),
             ("Stream messages and adapters at fault", "timeseries", "none", [("sum by (broker)(orderwire_stream_violations_total)", "{{broker}} unreadable"), ("sum by (broker)(orderwire_adapter_faults_total)", "{{broker}} faults")]),
             ("Accounts in want of somebody", "timeseries", "none", [("sum by (broker)(orderwire_stale_accounts)", "{{broker}} stale"), ("sum by (broker)(orderwire_login_required_accounts)", "{{broker}} login"), ("sum by (broker)(orderwire_feeds_without_owner)", "{{broker}} no owner")]),
             ("Clock offset", "timeseries", "s", [("max by (broker)(orderwire_clock_offset_seconds)", "{{broker}}")]),

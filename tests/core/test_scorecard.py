@@ -56,6 +56,33 @@ def test_gaps_are_counted():
     assert roll_up([tally(TEN), tally(TEN + 5)])[0].gaps == 4
 
 
+def test_minutes_in_which_everybody_was_in_the_other_cohort_are_no_gap():
+    """Everybody was taken off for a while: those minutes were collected, of the others."""
+    minutes = [tally(TEN), tally(TEN + 9)]
+    minutes += [tally(TEN + at, cohort="manual") for at in range(1, 7)]
+
+    days = {day.cohort: day for day in roll_up(minutes)}
+
+    assert (days["realtime"].gaps, days["manual"].gaps) == (2, 0)
+
+
+def test_adoption_is_who_is_on_at_the_end():
+    """On the last day half of the accounts were let in: each was in both cohorts that day."""
+    minutes = [
+        tally(TEN, accounts=2),
+        tally(TEN, cohort="manual", accounts=8),
+        tally(TEN + 9, accounts=7),
+        tally(TEN + 9, cohort="manual", accounts=3),
+        tally(TEN + 9, broker="other", accounts=2),
+    ]
+
+    assert scored(minutes).adoption.value == 9 / 12
+    everybody = [*minutes, tally(TEN + 20, accounts=10), tally(TEN + 21, broker="other", accounts=2)]
+    assert scored(everybody).adoption.value == 1
+    stopped = [*minutes, tally(TEN + 20, cohort="manual", accounts=12)]
+    assert scored(stopped).adoption.value == 0
+
+
 def test_a_crowded_minute_counts_against_uptime():
     (day,) = roll_up([tally(queue_high=1001), tally(TEN + 1)])
 

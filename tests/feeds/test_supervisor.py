@@ -318,6 +318,7 @@ def test_a_tie_asks_for_the_orders_history():
     desk.run(story)
 
     assert desk.broker.history == ["7"]
+    assert desk.feed.health().counts["histories"] == 1
 
 
 def test_unchanged_rows_that_agree_with_what_we_hold_are_published_once():

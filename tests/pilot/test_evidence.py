@@ -91,16 +91,16 @@ def test_a_pause_of_the_process_is_a_gap_not_uptime(house):
 
 
 def test_disconnections_and_reads_are_the_difference_since_the_last_look(house):
-    house.feed("a", counts={"reconnects": 7, "reads": 100})
+    house.feed("a", counts={"reconnects": 7, "reads": 100, "histories": 3})
     house.seconds()
-    house.feed("a", counts={"reconnects": 9, "reads": 104})
+    house.feed("a", counts={"reconnects": 9, "reads": 104, "histories": 4})
     house.seconds()
     house.feed("a", counts={"reconnects": 0, "reads": 1})  # the feed was made anew
     house.seconds()
 
     told = house.minute()["realtime"]
 
-    assert (told.disconnects, told.errors, told.calls) == (2, 2, 4)
+    assert (told.disconnects, told.errors, told.calls) == (2, 2, 5)
 
 
 def test_updates_count_for_the_cohort_their_account_is_in(house):

@@ -102,6 +102,30 @@ def test_a_day_without_data_is_a_gap_and_a_weekend_is_none(records, voices):
     assert any("6 minutes within days" in caveat for caveat in told.caveats)
 
 
+def test_the_caveat_of_missing_minutes_says_what_they_could_hide(records, voices):
+    minute = {"broker": "paisa", "cohort": "realtime", "accounts": 2, "market_seconds": 120.0}
+    records.keep([Tally(minute=at(FIRST, 10, n), live_seconds=120.0, **minute) for n in (0, 1, 2, 4)])
+
+    (caveat,) = [told for told in a_report(records, voices).caveats if "not collected" in told]
+
+    assert "1 minutes within days" in caveat
+    assert "live 80.000%" in caveat
+
+
+def test_a_stop_for_everybody_is_no_gap(records, voices):
+    records.keep(
+        [
+            Tally(minute=at(FIRST, 10, n), broker="paisa", cohort=cohort, accounts=1, market_seconds=60.0)
+            for n, cohort in enumerate(("realtime", "manual", "manual", "realtime"))
+        ]
+    )
+
+    told = a_report(records, voices)
+
+    assert told.days[0].gap_minutes == 0
+    assert not any("not collected" in caveat for caveat in told.caveats)
+
+
 def test_the_same_minutes_written_again_change_nothing(records, voices):
     minutes = [
         Tally(minute=at(FIRST, 10, n), broker="paisa", cohort="realtime", placed=(n * 1000,), events=3)

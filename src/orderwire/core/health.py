@@ -14,6 +14,7 @@ from orderwire.core.recovery import Freshness
 FEED_COUNTS = (
     "reconnects",
     "reads",
+    "histories",
     "failed_reads",
     "violations",
     "faults",

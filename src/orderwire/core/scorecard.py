@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -10,12 +11,15 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from orderwire.core.evidence import Cohort, Tally, add_counts, percentile_of_counts
+from orderwire.core.evidence import COHORTS, Cohort, Tally, add_counts, percentile_of_counts
 from orderwire.core.intervals import change_of_means, percentile_of_days, rate_interval
 from orderwire.core.orders import IST
 from orderwire.core.verdict import CRITERIA, Answer, Criteria, Measured, Scorecard
 
 MONTH: Final = timedelta(days=30)
+
+AT_END: Final = 5
+"""Minutes that are the end of a day: several processes do not write down the same minute at the same moment."""
 
 
 class Day(Struct, frozen=True, kw_only=True):
@@ -29,7 +33,11 @@ class Day(Struct, frozen=True, kw_only=True):
     rows: int = 0
     """Minutes that were collected at all."""
     gaps: int = 0
-    """Minutes between the first and the last one that were not."""
+    """Minutes between the first and the last one that were not, of any broker or cohort."""
+    last: int = 0
+    """The last minute."""
+    at_end: int = 0
+    """Accounts in the `AT_END` minutes up to it, most at once."""
     market_minutes: float = 0.0
     live_minutes: float = 0.0
     """With a live stream and no crowded queue."""
@@ -60,10 +68,11 @@ def roll_up(tallies: Iterable[Tally]) -> list[Day]:
         return day_of(tally.minute), tally.broker, tally.cohort
 
     ordered = sorted(tallies, key=lambda tally: (place(tally), tally.minute))
-    return [_day(*key, list(given)) for key, given in groupby(ordered, key=place)]
+    collected = sorted({tally.minute for tally in ordered})
+    return [_day(*key, list(given), collected) for key, given in groupby(ordered, key=place)]
 
 
-def _day(day: date, broker: str, cohort: Cohort, given: Sequence[Tally]) -> Day:
+def _day(day: date, broker: str, cohort: Cohort, given: Sequence[Tally], collected: Sequence[int]) -> Day:
     placed: Counter[int] = Counter()
     changes: dict[int, int] = {}
     stages: dict[str, tuple[int, int]] = {}
@@ -73,14 +82,17 @@ def _day(day: date, broker: str, cohort: Cohort, given: Sequence[Tally]) -> Day:
         for name, (count, total) in tally.stages.items():
             before = stages.get(name, (0, 0))
             stages[name] = (before[0] + count, before[1] + total)
-    span = given[-1].minute - given[0].minute + 1
+    first, last = given[0].minute, given[-1].minute
+    told = bisect_right(collected, last) - bisect_left(collected, first)
     return Day(
         day=day,
         broker=broker,
         cohort=cohort,
         accounts=max(t.accounts for t in given),
         rows=len(given),
-        gaps=span - len(given),
+        gaps=last - first + 1 - told,
+        last=last,
+        at_end=max(t.accounts for t in given if t.minute > last - AT_END),
         market_minutes=sum(t.market_seconds for t in given) / 60,
         live_minutes=sum(t.live_seconds for t in given if not t.crowded) / 60,
         readable_minutes=sum(t.market_seconds - t.stale_seconds for t in given) / 60,
@@ -202,11 +214,15 @@ def calls(on: Iterable[Day]) -> Measured | None:
 
 
 def adoption(days: Iterable[Day]) -> Measured | None:
-    """Return the share of the accounts on real-time updates on the last day with data; None without one."""
+    """Return the share of the accounts on real-time updates in the last minutes with data; None without one.
+
+    The day's most would count an account twice that changed its cohort on that day.
+    """
     given = list(days)
     if not given:
         return None
-    last = max(d.day for d in given)
-    on = sum(d.accounts for d in given if d.day == last and d.cohort == "realtime")
-    off = sum(d.accounts for d in given if d.day == last and d.cohort == "manual")
+    last = max(d.last for d in given)
+    on, off = (
+        sum(d.at_end for d in given if d.cohort == cohort and d.last > last - AT_END) for cohort in COHORTS
+    )
     return rate(on, on + off)

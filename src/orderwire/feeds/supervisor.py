@@ -162,6 +162,7 @@ class FeedCounters:
 
     reconnects: int = 0
     reads: int = 0
+    histories: int = 0
     failed_reads: int = 0
     violations: int = 0
     blocked: float = 0.0
@@ -320,6 +321,7 @@ class FeedSupervisor:
             counts={
                 "reconnects": counters.reconnects,
                 "reads": counters.reads,
+                "histories": counters.histories,
                 "failed_reads": counters.failed_reads,
                 "violations": counters.violations,
                 "faults": sum(counters.faults.copy().values()),
@@ -650,6 +652,7 @@ class FeedSupervisor:
             read = BookRead(account=self.account, asked_ns=asked_ns)
             self._around.publish(Event(EventType.BOOK_READ, read))
         for order_id in sorted(self._histories):
+            self.counters.histories += 1
             await self.poller.read_history(order_id)
             self._tell_odd("order history")
             self._histories.discard(order_id)

@@ -110,6 +110,7 @@ CATALOGUE: tuple[Described, ...] = (
     _gauge("open_orders", "Orders to which something can still happen.", "broker"),
     _counter("stream_reconnects", "Connects of streams after the first.", "broker"),
     _counter("book_reads", "Order books read.", "broker"),
+    _counter("history_reads", "Histories of single orders read.", "broker"),
     _counter("book_reads_failed", "Order books that could not be read.", "broker"),
     _counter("stream_violations", "Messages of a stream that could not be read.", "broker"),
     _counter("adapter_faults", "Errors that no adapter should raise.", "broker"),
@@ -147,6 +148,7 @@ CATALOGUE: tuple[Described, ...] = (
 _FEED_METRICS = {
     "reconnects": "stream_reconnects",
     "reads": "book_reads",
+    "histories": "history_reads",
     "failed_reads": "book_reads_failed",
     "violations": "stream_violations",
     "faults": "adapter_faults",

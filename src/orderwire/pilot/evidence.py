@@ -171,7 +171,8 @@ class Evidence:
             return
         running = self._running[place]
         running.accounts.add(feed.account)
-        breaks, reads = feed.counts.get("reconnects", 0), feed.counts.get("reads", 0)
+        breaks = feed.counts.get("reconnects", 0)
+        reads = feed.counts.get("reads", 0) + feed.counts.get("histories", 0)
         were = self._before.get(feed.account, (breaks, reads))
         self._before[feed.account] = (breaks, reads)
         running.counts["disconnects"] += max(breaks - were[0], 0)

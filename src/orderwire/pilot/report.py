@@ -414,9 +414,9 @@ def _caveats(report: Report) -> Iterable[str]:
     if missing:
         yield f"{len(missing)} working days have no data (holidays or gaps): {_listed(missing)}."
     gaps = sum(line.gap_minutes for line in report.days)
-    if gaps:
-        yield f"{gaps:,} minutes within days were not collected; nothing is assumed of them."
     on, off = report.cohorts
+    if gaps:
+        yield f"{gaps:,} minutes within days were not collected; nothing is assumed of them.{_at_worst(report, on)}"
     yield from _misleading(on)
     if not off.waits and not (report.before and report.before.waits):
         yield "No order on refresh was painted, so there is no measured baseline to compare with."
@@ -438,6 +438,15 @@ def _caveats(report: Report) -> Iterable[str]:
             "and long."
         )
     yield "Waits are measured by browsers that acknowledge a paint; a closed or hidden page tells nothing."
+
+
+def _at_worst(report: Report, on: Cut) -> str:
+    """Say what the uptime would be if the minutes that are missing had all been outages in market hours."""
+    lost = sum(line.gap_minutes * line.realtime.accounts for line in report.days if line.realtime)
+    if not lost or on.uptime is None:
+        return ""
+    live = on.uptime.value * on.uptime.count / (on.uptime.count + lost)
+    return f" Had all of them been outages in market hours, streams would have been live {live:.3%}."
 
 
 def _misleading(on: Cut) -> Iterable[str]:
