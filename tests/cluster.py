@@ -130,9 +130,13 @@ class Cluster:
     # --- processes -------------------------------------------------------------------------------------
 
     def start(self, role: str, name: str, *, port: int = 0, **more: Any) -> subprocess.Popen[bytes]:
-        """Start `feeds` or `web`; returns at once. `port`: for pages, or a feeds worker's probes; 0: a free one."""
+        """Start a role; returns at once. `port`: for pages, or a feeds worker's probes; 0: a free one."""
         port = port or free_port()
-        options = ["--name", name, "--metrics-port", str(port)] if role == "feeds" else ["--port", str(port)]
+        options = {
+            "feeds": ["--name", name, "--metrics-port", str(port)],
+            "web": ["--name", name, "--port", str(port)],
+            "serve": ["--port", str(port)],
+        }[role]
         log = (self.folder / f"{name}.log").open("ab")
         self._logs.append(log)
         self.ports[name] = port

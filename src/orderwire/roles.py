@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import sys
 import time
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Annotated
 
 import structlog
 import typer
 
-from orderwire import service
+from orderwire import arrival, service
 from orderwire.clock import SystemClock
 from orderwire.config import Settings
 from orderwire.console import DataDir, read_settings
 from orderwire.errors import ConfigurationError
-from orderwire.service import Service
 from orderwire.store.database import Database
-from orderwire.store.leases import must_share
+from orderwire.store.leases import WEB, Leases, must_share
 
 _log = structlog.get_logger(__name__)
 
@@ -43,13 +42,13 @@ def feeds(
 ) -> None:
     """Keep a fair share of the accounts' feeds, beside any number of others; TERM hands them over."""
     settings = read_settings(data_dir, metrics_port=metrics_port)
-    worker = name or default_name()
+    worker = name or arrival.default_name()
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,59}", worker):
         raise ConfigurationError(
             f"A worker's name has letters, digits, dots and dashes; {worker!r} does not do."
         )
     await_database(settings)
-    service.serve(settings, build=lambda given: Service(given, worker=worker), worker=worker)
+    service.serve(settings, worker=worker)
 
 
 @app.command()
@@ -67,7 +66,6 @@ def web(
     if find_spec("gevent") is None:
         raise ConfigurationError("The web role needs gevent: pip install 'orderwire[web]'.")
     await_database(settings)
-    service.open_records(settings).database.close()
     listeners = [service.open_listener(settings)]
     for number, option in (
         (settings.metrics_port, "ORDERWIRE_METRICS_PORT"),
@@ -75,15 +73,13 @@ def web(
     ):
         if number:
             listeners.append(service.open_listener(settings, port=number, option=option))
-    arguments = ["-m", "orderwire.webprocess", name or default_name()]
+    worker = name or arrival.default_name()
+    database = service.open_records(settings).database
+    arrival.arrive(Leases(database, worker), role=WEB, version=version("orderwire"))
+    database.close()
+    arguments = ["-m", "orderwire.webprocess", worker]
     arguments += [str(listener.fileno()) for listener in listeners]
     os.execve(sys.executable, [sys.executable, *arguments], settings.as_environment())  # noqa: S606 - ourselves
-
-
-def default_name() -> str:
-    """Return a name that no other process has at the same time."""
-    host = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname().partition(".")[0]).strip("-")[:40]
-    return f"{host or 'host'}-{os.getpid()}"
 
 
 def await_database(settings: Settings) -> None:

@@ -9,12 +9,14 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from orderwire import arrival
 from orderwire.brokers.adapter import AccountProfile, AdapterTools, BrokerSession
 from orderwire.brokers.checklist import Finding, first_day
 from orderwire.brokers.http import BrokerHttp, open_client
@@ -48,7 +50,7 @@ from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
 from orderwire.store.feedstates import FeedStates
 from orderwire.store.invitations import Invitations
-from orderwire.store.leases import Leases, workers
+from orderwire.store.leases import FEEDS, SERVE, CrowdedError, Leases
 from orderwire.store.notifications import Notifications
 from orderwire.store.retention import Housekeeper
 from orderwire.store.survey import Voices
@@ -68,6 +70,12 @@ CONTROL_SOCKET = "control.sock"
 
 DRAIN_WITHIN = 30
 """Seconds one of several workers may take to hand its accounts over before it is ended."""
+
+GIVE_UP_WITHIN = 8
+"""The same for the one process that has pages and all accounts of a shared database."""
+
+END_WITHIN = 2
+"""The same where there is nobody to hand anything over to."""
 
 MARKET_NEAR = timedelta(minutes=30)
 """How long before a market opens the operator is told what would matter then."""
@@ -244,9 +252,11 @@ class Service:
         chance: Callable[[], float] = random.random,
         brokers: BrokerRegistry | None = None,
         worker: str = "",
+        alone: bool = True,
     ) -> None:
-        """`worker`: one of several processes, under this name, that own a share of the accounts each."""
+        """`worker`: own accounts by lease, under this name; `alone`: all of them, else a share beside others'."""
         self.settings = settings
+        self._alone = alone or not worker
         self.clock = clock or SystemClock()
         self.records = open_records(settings, clock=self.clock, brokers=brokers)
         self.leases = Leases(self.records.database, worker) if worker else None
@@ -267,7 +277,7 @@ class Service:
             feeds=lambda: self.fleet,
             depth=lambda: self.engine.statistics().depth,
             clock=self.clock,
-            leads=self._leads if worker else None,
+            leads=None if self._alone else self._leads,
         )
         self.hosts = HostLine(self._host_tools())
         self.fleet = Fleet(
@@ -286,12 +296,14 @@ class Service:
             self.loop,
         )
         self.crew = self._crew(self.leases) if self.leases else None
-        self.bus = self._bus() if worker and settings.redis_url else None
+        if self.crew is not None:
+            self.fleet.on_add = self.crew.add
+        self.bus = self._bus() if settings.redis_url and not self._alone else None
         self.desk = Desk(fleet=self.fleet, book=self.book, database=self.records.database, now=self.clock.now)
         self.book.on_verify = self.fleet.hint
         self.book.on_broken = self._broken
         self.notifier = Notifier(self._notifier_tools())
-        self.hostposts = HostPosts(self.hosts, settings=settings, clock=self.clock, alone=not worker)
+        self.hostposts = HostPosts(self.hosts, settings=settings, clock=self.clock, alone=self._alone)
         self.app = create_app(self._services())
         web: Web = self.app.extensions["orderwire"]
         self.realtime = web.realtime
@@ -360,13 +372,14 @@ class Service:
             market_open=self.market.is_open,
             private=self.settings.private_targets,
             leads=self._leads,
-            shared=self.leases is not None,
+            shared=not self._alone,
         )
 
     def _muster(self) -> Muster | None:
-        if self.leases is None:
+        if self.leases is None or self.crew is None:
             return None
-        return Muster(self.records.database, self.leases, clock=self.clock, leads=self._leads)
+        crew = self.crew
+        return Muster(self.records.database, self.leases, clock=self.clock, leads=lambda: crew.speaks)
 
     def _leads(self) -> bool:
         """Whether this process does what only one of several should."""
@@ -403,7 +416,8 @@ class Service:
             book=self.book,
             clock=self.clock,
             version=version("orderwire"),
-            place=f"{socket.gethostname()}:{os.getpid()}",
+            place=arrival.place(),
+            alone=self._alone,
         )
 
     def start(self) -> None:
@@ -524,23 +538,16 @@ def open_control_listener(settings: Settings, worker: str = "") -> socket.socket
     return listener
 
 
-def serve(settings: Settings, *, build: Callable[[Settings], Service] = Service, worker: str = "") -> None:
+def serve(settings: Settings, *, build: Callable[..., Service] = Service, worker: str = "") -> None:
     """Run the service that `build` makes under one gunicorn worker until it is told to stop (docs/decisions/0001).
 
     A `worker` of several has no pages: it listens on its control socket, and for probes where that is asked for.
+    Raises ConfigurationError when others live on the database that it cannot live beside.
     """
     from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - 0.2 s that no other command needs
     from gunicorn.workers.gthread import ThreadWorker  # noqa: PLC0415 - see above
 
-    records = open_records(settings)
-    others = [] if worker else [one.id for one in workers(records.database) if one.live]
-    records.database.close()
-    if others:
-        raise ConfigurationError(
-            f"Other processes use this database ({', '.join(others[:3])}): `orderwire serve` has it to itself. Stop "
-            "them (one that was killed is forgotten after ten seconds), or run `orderwire feeds` and `orderwire web`."
-        )
-    listeners = _listeners(settings, worker)
+    make, listeners, grace = _arrived(settings, build, worker)
     held: list[Service] = []
 
     def stop(_server: object, _worker: object) -> None:
@@ -559,20 +566,49 @@ def serve(settings: Settings, *, build: Callable[[Settings], Service] = Service,
         """The service as gunicorn runs it: built in the worker, because threads do not survive a fork."""
 
         def load_config(self) -> None:
-            for name, value in _gunicorn_settings(settings, listeners).items():
+            for name, value in _gunicorn_settings(settings, listeners, grace).items():
                 self.cfg.set(name, value)
-            if worker:
-                self.cfg.set("graceful_timeout", DRAIN_WITHIN)
             self.cfg.set("worker_class", Worker)
             self.cfg.set("worker_exit", stop)
 
         def load(self) -> Any:
-            service = build(settings)
+            service = make(settings)
             held.append(service)
-            service.start()
+            _start(service)
             return service.app
 
     Application().run()
+
+
+def _arrived(
+    settings: Settings, build: Callable[..., Service], worker: str
+) -> tuple[Callable[..., Service], list[socket.socket], int]:
+    """Enter a shared database, bind what is listened on; return how the service is made, that, and how long it may end."""
+    records = open_records(settings)
+    try:
+        if records.database.dialect != "postgresql":
+            return build, _listeners(settings, worker), END_WITHIN
+        leases = Leases(records.database, worker or arrival.only_name())
+        arrival.arrive(leases, role=FEEDS if worker else SERVE, version=version("orderwire"))
+        try:
+            listeners = _listeners(settings, worker)
+        except ConfigurationError:
+            leases.leave()
+            raise
+        made = partial(build, worker=leases.worker, alone=not worker)
+        return made, listeners, DRAIN_WITHIN if worker else GIVE_UP_WITHIN
+    finally:
+        records.database.close()
+
+
+def _start(service: Service) -> None:
+    from gunicorn.arbiter import Arbiter  # noqa: PLC0415 - 0.2 s that no other command needs
+
+    try:
+        service.start()
+    except CrowdedError as error:  # we took so long to come up that others came
+        _log.error("not started", error=str(error))
+        raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from error
 
 
 def _listeners(settings: Settings, worker: str) -> list[socket.socket]:
@@ -589,13 +625,13 @@ def _listeners(settings: Settings, worker: str) -> list[socket.socket]:
     return listeners
 
 
-def _gunicorn_settings(settings: Settings, listeners: list[socket.socket]) -> dict[str, Any]:
+def _gunicorn_settings(settings: Settings, listeners: list[socket.socket], grace: int) -> dict[str, Any]:
     return {
         "bind": [f"fd://{listener.fileno()}" for listener in listeners],
         "workers": 1,
         "threads": 4 * settings.clients + 32,
         "worker_connections": 4 * settings.clients + 64,
-        "graceful_timeout": 2,
+        "graceful_timeout": grace,
         "timeout": 60,
         "keepalive": 75,
         "control_socket_disable": True,  # gunicorn's own

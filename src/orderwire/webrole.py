@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import cast
@@ -11,6 +9,7 @@ from typing import cast
 import structlog
 from sqlalchemy import Connection
 
+from orderwire.arrival import place
 from orderwire.brokers.adapter import PostbackHint, PostbackRequest
 from orderwire.bus.follower import Follower
 from orderwire.bus.wake import RedisWake
@@ -31,7 +30,7 @@ from orderwire.pilot.conduct import LOOK_EVERY, Pilot
 from orderwire.service import MARKET_NEAR, Records, open_records
 from orderwire.store import commands
 from orderwire.store.feedstates import FeedStates
-from orderwire.store.leases import RENEW_EVERY, Leases
+from orderwire.store.leases import RENEW_EVERY, WEB, Leases
 from orderwire.store.look import BookLook
 from orderwire.web.app import Services, Web, create_app
 from orderwire.web.follow import Follow
@@ -39,7 +38,6 @@ from orderwire.web.monitor import Monitor
 
 _log = structlog.get_logger(__name__)
 
-WEB = "web"
 POSTBACK_WAITS = 3600.0
 """Seconds a postback waits for its account's owner. It is in the inbox all the same, which a new owner reads."""
 
@@ -176,15 +174,15 @@ class WebService:
 
     def _be_present(self) -> None:
         """Say again and again that this process lives."""
-        place, entered = f"{socket.gethostname()}:{os.getpid()}", False
+        entered = False
         while not self._stopped:
             try:
                 if not entered:
-                    self._leases.enter(role=WEB, place=place, version=version("orderwire"))
+                    self._leases.enter(role=WEB, place=place(), version=version("orderwire"))
                 entered = True
                 self._leases.stay()
             except StoreError as error:
-                _log.warning("the database is away", error=str(error))
+                _log.warning("cannot say that we are here", error=str(error))
             self.follow.stopping.wait(RENEW_EVERY)
 
     def close_clients(self) -> None:

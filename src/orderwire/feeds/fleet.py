@@ -152,6 +152,8 @@ class Fleet:
         self._at_start: dict[str, date | None] = {}
         """The session day of the lists there were when we started."""
         self._around: FeedSurroundings | None = None
+        self.on_add: Callable[[AccountId], None] = self.begin
+        """What `add` does; where accounts have to be owned first, that too."""
 
     # --- starting and stopping -------------------------------------------------------------------------
 
@@ -174,6 +176,10 @@ class Fleet:
 
     def add(self, account: AccountId) -> None:
         """Start the feed of an account that was added, or restart it with new settings."""
+        self.on_add(account)
+
+    def begin(self, account: AccountId) -> None:
+        """Start or restart a feed here, whoever owns the account."""
         self.loop.submit(self._end(account)).result(_START_WAIT)
         self._add(self._tools.logins.account(account))
 

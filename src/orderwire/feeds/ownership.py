@@ -25,7 +25,7 @@ from orderwire.feeds.fleet import Fleet
 from orderwire.feeds.requests import Counter
 from orderwire.store.book import TAKEN, OrderBook
 from orderwire.store.database import Database
-from orderwire.store.leases import FEEDS, RENEW_EVERY, Leases, Situation
+from orderwire.store.leases import FEEDS, RENEW_EVERY, SERVE, CrowdedError, Leases, Situation
 from orderwire.store.shards import shard_of
 
 _log = structlog.get_logger(__name__)
@@ -53,9 +53,14 @@ class Ownership:
         clock: Clock,
         version: str,
         place: str,
+        alone: bool = False,
     ) -> None:
-        """`place` says where this process is, for people: machine and process id."""
+        """`place` says where this process is, for people: machine and process id.
+
+        `alone`: all accounts are to be here, and no other process.
+        """
         self.leases = leases
+        self._alone = alone
         self._fleet = fleet
         self._book = book
         self._clock = clock
@@ -89,19 +94,46 @@ class Ownership:
             self._teller.attach(engine)
 
     def enter(self) -> None:
-        """Live, and take accounts, from the next tick on: the feeds can run now."""
-        self._wanted = True
+        """Live, and take accounts: the feeds can run now. With a database that is away, once it is back.
 
-    def _enter(self) -> None:
-        self.leases.enter(role=FEEDS, place=self._place, version=self._version)
-        self._entered = True
-        if self._clerk is not None:
-            self._clerk.start()
+        Raises CrowdedError when others live on the database that this process cannot live beside.
+        """
+        try:
+            self._renew()
+        except CrowdedError:
+            raise
+        except StoreError as error:
+            self._not_renewed(error)
+        self._wanted = True
+        with self._placing:
+            self._arrange()
+
+    def add(self, account: AccountId) -> None:
+        """Own an account that was added and start its feed, or start it anew with its new settings.
+
+        No effect where it is another's, who takes it by itself. Raises StoreError. Any thread.
+        """
+        if not self._entered:
+            raise StoreBusyError("The database is away just now; the account's feed begins when it is back.")
+        with self._placing:
+            held = self.leases.renew()
+            if account not in held:
+                self.leases.take(1, rank_of=lambda one: int(one != account))
+            token = self.leases.token(account)
+            if token is not None and self._running.get(account) == token:
+                self._fleet.begin(account)
+            else:
+                self._follow(self.leases.held)
 
     @property
     def leads(self) -> bool:
         """Whether this process does what only one should (notifications, clearing up, the guard)."""
-        return self.leases.safe and self._workers[:1] == (self.leases.worker,)
+        return self.leases.safe and self.speaks
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this process tells people what is wrong: the leader, also when it is the database that is."""
+        return self._workers[:1] == (self.leases.worker,)
 
     # --- the leases' lane ------------------------------------------------------------------------------
 
@@ -111,17 +143,29 @@ class Ownership:
         if not self._wanted or (self._entered and now - self._renewed < RENEW_EVERY - 0.5):
             return
         try:
-            if not self._entered:
-                self._enter()
-            self.leases.renew()
+            self._renew()
         except StoreError as error:
-            if not self._away:
-                _log.error("leases cannot be renewed; feeds stop if this lasts", error=str(error))
-            self._away = True
-            return
+            self._not_renewed(error)
+
+    def _renew(self) -> None:
+        now = self._clock.monotonic()
+        if not self._entered:
+            role = SERVE if self._alone else FEEDS
+            self.leases.enter(role=role, place=self._place, version=self._version)
+            self._entered = True
+            if self._clerk is not None:
+                self._clerk.start()
+        self.leases.renew()
         if self._away:
             _log.info("leases are renewed again")
         self._renewed, self._away = now, False
+
+    def _not_renewed(self, error: StoreError) -> None:
+        if not self._away:
+            _log.error("leases cannot be renewed; feeds stop if this lasts", error=str(error))
+        self._away = True
+        if isinstance(error, CrowdedError):
+            self._workers = ()
 
     # --- the placement's lane --------------------------------------------------------------------------
 
@@ -146,9 +190,11 @@ class Ownership:
         held = self.leases.held
         fair = share(seen.accounts, seen.workers, self.leases.worker)
         if len(held) > fair and self.leases.worker in seen.workers:
+            held = self.leases.renew()  # without those that were removed: they are not too many
             self.give_up(surplus(list(held), fair, rank_of=self._rank))
         elif len(held) < fair and seen.free:
-            self.leases.take(min(fair - len(held), MOST_AT_ONCE), rank_of=self._rank)
+            wanted = fair - len(held)
+            self.leases.take(wanted if self._alone else min(wanted, MOST_AT_ONCE), rank_of=self._rank)
             self._follow(self.leases.held)
 
     def _rank(self, account: AccountId) -> int:
@@ -168,7 +214,7 @@ class Ownership:
         if self._engine is not None:
             self._engine.put(Event(TAKEN, account))
         try:
-            self._fleet.add(account)
+            self._fleet.begin(account)
         except NotFoundError:  # removed meanwhile, and its lease with it
             _log.info("an account went before its feed began", account=account)
             return
@@ -199,7 +245,7 @@ class Ownership:
         _log.info("feeds given up", accounts=len(accounts))
 
     def drain(self) -> None:
-        """Give everything up, one after the other for good: this process is about to end. Any one thread."""
+        """Give everything up for good: this process is about to end. Any one thread."""
         self.leases.draining = True
         if self._clerk is not None:
             self._clerk.stop()

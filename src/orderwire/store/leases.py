@@ -8,11 +8,14 @@ transaction runs, and whoever was overtaken writes nothing any more, however lon
 lock and no `LISTEN`, so a pooler that hands out connections by the transaction may stand in between.
 
 An owner that could not renew for `STOP_AT` seconds stops by itself; for the others the lease ends at `TTL`.
+
+`orderwire serve` has a database to itself, workers share it with workers: which of the two it is is decided where a
+process enters, in one transaction under a lock that ends with it. A process whose row ran out enters anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final, Protocol
@@ -34,11 +37,41 @@ NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000"
 """The database's clock, in nanoseconds since the epoch."""
 
 FEEDS: Final = "feeds"
-"""The role whose workers own accounts."""
+"""The role whose workers share the accounts."""
+
+WEB: Final = "web"
+"""The role that serves pages and owns nothing."""
+
+SERVE: Final = "serve"
+"""The role that has all accounts, pages, and the database to itself."""
 
 
 class NotOwnerError(StoreError):
     """Another worker owns this account now; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Other:
+    """A process that keeps this one out."""
+
+    id: str
+    role: str
+    place: str
+    expires_ns: int
+    """Until when it lives by the database's clock, unless it says so again."""
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.id} at {self.place}" if self.place else f"{self.role} {self.id}"
+
+
+class CrowdedError(StoreError):
+    """Processes live on this database that this one cannot live beside."""
+
+    def __init__(self, others: Sequence[Other]) -> None:
+        self.others = tuple(others)
+        named = ", ".join(str(other) for other in self.others[:3])
+        more = f" and {len(self.others) - 3} more" if len(self.others) > 3 else ""
+        super().__init__(f"This database is in use by {named}{more}.")
 
 
 class Tenure(Protocol):
@@ -80,12 +113,29 @@ class Worker:
     owns: int
 
 
+_ONE_ENTERS = text("SELECT pg_advisory_xact_lock(8030604411690216818)")
+"""One at a time, until the commit: this kind of lock belongs to a transaction, and a pooler may give us any session."""
+
+_MOMENT = text(f"SELECT {NOW}")
+_WRITE_OFF = text("""
+    UPDATE workers SET expires_ns = expires_ns - 1
+    WHERE id <> :me AND (role = 'serve' OR :role = 'serve') AND expires_ns <= :moment
+""")
+"""Whoever ran out and is about to say that it lives finds its row changed, and has to enter anew."""
+
+_KEEP_OUT = text("""
+    SELECT id, role, place, expires_ns FROM workers
+    WHERE id <> :me AND (role = 'serve' OR :role = 'serve') AND expires_ns > :moment ORDER BY role, id
+""")
 _ENTER = text(f"""
     INSERT INTO workers (id, role, place, version, started_ns, expires_ns, draining, report)
-    VALUES (:me, :role, :place, :version, {NOW}, {NOW} + :ttl, 0, '')
-    ON CONFLICT (id) DO UPDATE SET expires_ns = excluded.expires_ns, draining = 0
+    VALUES (:me, :role, :place, :version, {NOW}, {NOW} + :ttl, :draining, '')
+    ON CONFLICT (id) DO UPDATE SET expires_ns = excluded.expires_ns, draining = excluded.draining,
+        role = excluded.role, place = excluded.place, version = excluded.version
 """)  # noqa: S608 - constants of ours, as in all statements here
-_BEAT = text(f"UPDATE workers SET expires_ns = {NOW} + :ttl, draining = :draining WHERE id = :me")  # noqa: S608
+_BEAT = text(f"""
+    UPDATE workers SET expires_ns = {NOW} + :ttl, draining = :draining WHERE id = :me AND expires_ns > {NOW}
+""")  # noqa: S608
 _HELD = text("SELECT account, token FROM leases WHERE worker = :me")
 """Also what has run out, as long as nobody took it: the token says that we were the last to write."""
 
@@ -132,7 +182,7 @@ _SITUATION = text(f"""
            (SELECT count(*) FROM accounts WHERE NOT EXISTS
                (SELECT 1 FROM leases JOIN workers ON workers.id = leases.worker
                 WHERE leases.account = accounts.id AND workers.expires_ns > {NOW})) AS free,
-           ARRAY(SELECT id FROM workers WHERE role = '{FEEDS}' AND draining = 0 AND expires_ns > {NOW}
+           ARRAY(SELECT id FROM workers WHERE role IN ('{FEEDS}', '{SERVE}') AND draining = 0 AND expires_ns > {NOW}
                ORDER BY id) AS workers
 """)  # noqa: S608
 _WORKERS = text(f"""
@@ -175,6 +225,7 @@ class Leases:
         self._held: Mapping[AccountId, int] = {}
         self._safe_until = 0.0
         self._card = {"role": FEEDS, "place": "", "version": ""}
+        self._left = False
         self.draining = False
 
     # --- what is held ----------------------------------------------------------------------------------
@@ -213,12 +264,14 @@ class Leases:
 
     # --- keeping ---------------------------------------------------------------------------------------
 
-    def enter(self, *, role: str, place: str, version: str) -> None:
-        """Say that this process lives; once at its start.
+    def enter(self, *, role: str, place: str, version: str, arriving: bool = False) -> None:
+        """Say that this process lives; at its start, again for each process that goes on under this name.
 
         What an earlier process of this name owned is ours under new tokens: should it still run, it writes nothing.
+        `arriving`: it takes no accounts yet. Raises CrowdedError when others live that it cannot live beside.
         """
         self._card = {"role": role, "place": place, "version": version}
+        self.draining = arriving
 
         def work(connection: Connection) -> None:
             self._sign_in(connection)
@@ -227,27 +280,57 @@ class Leases:
 
         with self._turn:
             self._database.write(work)
+            self._left = False
 
     def stay(self) -> None:
-        """Say again that this process lives, where it owns nothing; what owns calls `renew`."""
-        self._database.write(self._sign_in)
+        """Say again that this process lives, where it owns nothing; what owns calls `renew`. Raises CrowdedError."""
+        with self._turn:
+            if not self._left:
+                self._database.write(self._beat)
 
     def _sign_in(self, connection: Connection) -> None:
-        connection.execute(_ENTER, {"me": self.worker, "ttl": self._ttl_ns, **self._card})
+        connection.execute(_ONE_ENTERS)
+        whom = {
+            "me": self.worker,
+            "role": self._card["role"],
+            "moment": connection.execute(_MOMENT).scalar_one(),
+        }
+        connection.execute(_WRITE_OFF, whom)
+        others = [
+            Other(id=row.id, role=row.role, place=row.place, expires_ns=row.expires_ns)
+            for row in connection.execute(_KEEP_OUT, whom)
+        ]
+        if others:
+            raise CrowdedError(others)
+        connection.execute(_ENTER, self._given() | self._card)
+
+    def _beat(self, connection: Connection) -> None:
+        if not connection.execute(_BEAT, self._given()).rowcount:
+            self._sign_in(connection)  # away for so long that it ran out, or that we were forgotten
+
+    def _given(self) -> dict[str, Any]:
+        return {"me": self.worker, "ttl": self._ttl_ns, "draining": int(self.draining)}
 
     def renew(self) -> Mapping[AccountId, int]:
-        """Renew everything we hold and return it; what is missing was taken over by another."""
+        """Renew everything we hold and return it; what is missing was taken over by another.
+
+        Raises CrowdedError when it had run out and others live by now that we cannot live beside.
+        """
         asked = self._clock.monotonic()
-        given = {"me": self.worker, "ttl": self._ttl_ns}
 
         def work(connection: Connection) -> dict[AccountId, int]:
-            if not connection.execute(_BEAT, {**given, "draining": int(self.draining)}).rowcount:
-                self._sign_in(connection)  # away for so long that we were forgotten
+            self._beat(connection)
             rows = connection.execute(_HELD, {"me": self.worker})
             return {AccountId(row.account): row.token for row in rows}
 
         with self._turn:
-            self._held = self._database.write(work)
+            if self._left:
+                return {}
+            try:
+                self._held = self._database.write(work)
+            except CrowdedError:
+                self._held, self._safe_until = {}, 0.0
+                raise
             self._safe_until = asked + self._stop_at
             return self._held
 
@@ -282,9 +365,9 @@ class Leases:
             self._write(_RELEASE, accounts=gone)
 
     def leave(self) -> None:
-        """Give everything up and be forgotten."""
+        """Give everything up and be forgotten, for good unless it enters again."""
         with self._turn:
-            self._held, self._safe_until = {}, 0.0
+            self._held, self._safe_until, self._left = {}, 0.0, True
             self._write(_LEAVE)
             self._write(_GONE)
 
