@@ -16,17 +16,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 
+from _updates import LIFE, update
 from sqlalchemy import Connection, Insert, insert
 from sqlalchemy.orm import Session, registry
 
 from orderwire.clock import SystemClock
 from orderwire.core.events import Event, EventType
-from orderwire.core.orders import IST, AccountId, Channel, OrderId, OrderStatus, OrderUpdate, session_date
+from orderwire.core.orders import IST, OrderUpdate
 from orderwire.store import schema
 from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
@@ -35,46 +35,16 @@ BATCH = 256
 ACCOUNTS = 20
 THREADS = 8
 WRITES = 100
-LIFE = (
-    ("PUT ORDER REQ RECEIVED", OrderStatus.PENDING_NEW, 0, 0),
-    ("OPEN", OrderStatus.OPEN, 10, 0),
-    ("UPDATE", OrderStatus.OPEN, 10, 5),
-    ("COMPLETE", OrderStatus.FILLED, 11, 10),
-)
-RAW = b"x" * 900
-"""As long as a Kite order frame."""
 
 
 def updates(count: int) -> list[OrderUpdate]:
     """Return the lives of count / 4 orders, interleaved."""
     began = datetime.now(IST).replace(microsecond=0)
-    return [_update(order, step, began) for step in range(len(LIFE)) for order in range(count // len(LIFE))]
-
-
-def _update(order: int, step: int, began: datetime) -> OrderUpdate:
-    raw_status, status, phase, filled = LIFE[step]
-    return OrderUpdate(
-        account=AccountId(f"A{order % ACCOUNTS}"),
-        broker="zerodha",
-        order_id=OrderId(f"26010500{order:07}"),
-        channel=Channel.STREAM,
-        trading_date=session_date(began),
-        raw_status=raw_status,
-        status=status,
-        phase=phase,
-        symbol="INFY",
-        exchange="NSE",
-        side="BUY",
-        order_type="LIMIT",
-        product="CNC",
-        quantity=10,
-        filled_quantity=filled,
-        price=Decimal("1500.05"),
-        average_price=Decimal("1500.05") if filled else Decimal(0),
-        broker_time=began + timedelta(seconds=step),
-        received_ns=time.time_ns(),
-        raw=RAW,
-    )
+    return [
+        update(f"A{order % ACCOUNTS}", f"26010500{order:07}", step=step, began=began)
+        for step in range(len(LIFE))
+        for order in range(count // len(LIFE))
+    ]
 
 
 class Orm:
@@ -136,8 +106,8 @@ def take(
     commits = []
     began = time.perf_counter()
     for start in range(0, len(said), at_once):
-        for update in said[start : start + at_once]:
-            book.on_observation(Event(EventType.ORDER_UPDATE, update))
+        for each in said[start : start + at_once]:
+            book.on_observation(Event(EventType.ORDER_UPDATE, each))
         staged = time.perf_counter()
         told = book.commit() or []
         commits.append(time.perf_counter() - staged)

@@ -22,13 +22,13 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import psutil
+from _updates import LIFE, update
 
 from orderwire.bus.follower import Follower
 from orderwire.bus.link import open_redis
@@ -36,21 +36,12 @@ from orderwire.bus.streams import Streams
 from orderwire.bus.wake import RedisWake
 from orderwire.clock import SystemClock
 from orderwire.core.events import Event, EventType
-from orderwire.core.orders import IST, AccountId, Channel, OrderId, OrderStatus, OrderUpdate, session_date
+from orderwire.core.orders import IST, OrderUpdate
 from orderwire.engine import EventEngine
 from orderwire.feeds.loop import spawn
 from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
 from orderwire.store.shards import SHARDS, shard_of
-
-LIFE = (
-    ("PUT ORDER REQ RECEIVED", OrderStatus.PENDING_NEW, 0, 0),
-    ("OPEN", OrderStatus.OPEN, 10, 0),
-    ("UPDATE", OrderStatus.OPEN, 10, 5),
-    ("COMPLETE", OrderStatus.FILLED, 11, 10),
-)
-RAW = b"x" * 900
-"""As long as a Kite order frame."""
 
 MOST_QUEUED = 512
 """A worker makes up no more while so many of its updates wait: so what is measured is what it takes."""
@@ -63,30 +54,9 @@ def updates(accounts: list[str]) -> Iterator[OrderUpdate]:
     """Give the lives of orders, account after account, without end."""
     began = datetime.now(IST).replace(microsecond=0)
     for number in itertools.count():
-        for step, (raw_status, status, phase, filled) in enumerate(LIFE):
+        for step in range(len(LIFE)):
             for account in accounts:
-                yield OrderUpdate(
-                    account=AccountId(account),
-                    broker="zerodha",
-                    order_id=OrderId(f"{account}-{number}"),
-                    channel=Channel.STREAM,
-                    trading_date=session_date(began),
-                    raw_status=raw_status,
-                    status=status,
-                    phase=phase,
-                    symbol="INFY",
-                    exchange="NSE",
-                    side="BUY",
-                    order_type="LIMIT",
-                    product="CNC",
-                    quantity=10,
-                    filled_quantity=filled,
-                    price=Decimal("1500.05"),
-                    average_price=Decimal("1500.05") if filled else Decimal(0),
-                    broker_time=began + timedelta(seconds=step),
-                    received_ns=time.time_ns(),
-                    raw=RAW,
-                )
+                yield update(account, f"{account}-{number}", step=step, began=began)
 
 
 def work(given: dict[str, Any]) -> dict[str, Any]:
@@ -108,8 +78,8 @@ def work(given: dict[str, Any]) -> dict[str, Any]:
     engine.start()
     began = time.monotonic()
     source, put = updates(given["accounts"]), 0
-    for update in itertools.islice(source, len(given["accounts"]) if given["warm"] else 0):
-        engine.put(Event(EventType.ORDER_UPDATE, update))
+    for said in itertools.islice(source, len(given["accounts"]) if given["warm"] else 0):
+        engine.put(Event(EventType.ORDER_UPDATE, said))
         put += 1
     wait_for(lambda: done >= put)
     loaded = time.monotonic() - began
@@ -122,13 +92,13 @@ def work(given: dict[str, Any]) -> dict[str, Any]:
     commits = database.counts().commits
     cpu, began = time.process_time(), time.monotonic()
     pace = given["rate"]
-    for update in source:
+    for said in source:
         now = time.monotonic() - began
         if now >= given["seconds"]:
             break
         while put - done >= MOST_QUEUED or (pace and (put - warm) > pace * (time.monotonic() - began)):
             time.sleep(0.001)
-        engine.put(Event(EventType.ORDER_UPDATE, update))
+        engine.put(Event(EventType.ORDER_UPDATE, said))
         put += 1
     wait_for(lambda: done >= put)
     took, cpu = time.monotonic() - began, time.process_time() - cpu
