@@ -16,13 +16,15 @@ from orderwire.core.lifecycle import SubmissionState
 from orderwire.core.orders import AccountId, OrderId
 from orderwire.store import inbox
 from orderwire.store.batch import Input
-from orderwire.store.book import OrderBook
+from orderwire.store.book import TAKEN, OrderBook
 from orderwire.store.database import Database
+from orderwire.store.leases import FEEDS, Leases
 from orderwire.store.migrations import run as migrations
 from store.making import LIFE, OPENED, FakeClock, ns, observed, read, submission, trade, update
 
 BOUNDARIES = ("begin", "received", "inside", "commit", "committed", "told", "checkpoint", "any time")
 ORDERS = 12
+ACCOUNT = AccountId("A1")
 
 
 class Fuse:
@@ -61,16 +63,18 @@ def story() -> list[Any]:
     return happened
 
 
-def work(url: str, journal: str, boundary: str, at: int) -> None:
-    """Live the story in batches of three, telling the journal what was acknowledged and what was told."""
+def work(url: str, journal: str, boundary: str, at: int, owner: str = "") -> None:
+    """Live the story in batches of three, telling the journal what was acknowledged and what was told.
+
+    As `owner`, one of several workers, it takes the account first and shows its token inside every write.
+    """
     fuse, told = Fuse(boundary, at), Journal(Path(journal))
     database = Database(url, clock=FakeClock())
+    book = book_of(database, owner)
     _wire(database, fuse)
     if boundary == "any time":
         killer = threading.Timer(at / 1000, os.kill, (os.getpid(), signal.SIGKILL))
         killer.start()
-    book = OrderBook(database, clock=database.clock)
-    book.recover()
     for number, happening in enumerate(story()):
         if isinstance(happening, tuple):
             _postback(database, happening, fuse, told)
@@ -90,12 +94,27 @@ def work(url: str, journal: str, boundary: str, at: int) -> None:
     told.write("done")
 
 
+def book_of(database: Database, owner: str = "") -> OrderBook:
+    """The book of a process that has just started, or of a worker that has just taken the account."""
+    if not owner:
+        book = OrderBook(database, clock=database.clock)
+        book.recover()
+        return book
+    leases = Leases(database, owner)
+    leases.enter(role=FEEDS, place="here", version="1")
+    assert leases.take(1).keys() == {ACCOUNT}
+    book = OrderBook(database, clock=database.clock, tenure=leases)
+    book.on_taken(Event(TAKEN, ACCOUNT))
+    book.commit()
+    return book
+
+
 def _postback(database: Database, said: tuple[str, bytes], fuse: Fuse, told: Journal) -> None:
     order, body = said
     database.write(
         lambda connection: inbox.record(
             connection,
-            account=AccountId("A1"),
+            account=ACCOUNT,
             order_id=OrderId(order),
             claimed_time="t",
             received_ns=ns(OPENED),
