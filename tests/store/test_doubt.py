@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
+from chaos import Postgres
 from orderwire.errors import StoreBusyError
 from orderwire.store.book import OrderBook
 from orderwire.store.database import Database
@@ -62,6 +63,60 @@ def test_a_commit_that_did_not_go_through_is_to_be_tried_again(database, monkeyp
 
     assert letters(database) == 0
     assert database.write(write) == "done"
+
+
+def next_number(connection) -> int:
+    """The number of the transaction, which a connection without one is given now."""
+    return connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()[0]
+
+
+@pytest.mark.parametrize("given", ["again", "not yet"])
+def test_a_transaction_number_that_a_crashed_server_gives_again_does_not_speak_for_ours(
+    clock, monkeypatch, given
+):
+    """What was not on disk when the server crashed had no number: the next transaction, anybody's, gets it."""
+    server = Postgres()
+    database = Database(server.uri, clock=clock)
+    try:
+        database.migrate()
+        database.write(write)
+        dialect = database._writing.dialect
+        commit = dialect.do_commit
+
+        def crash(connection):
+            monkeypatch.setattr(dialect, "do_commit", commit)
+            ours = connection.dbapi_connection.execute(
+                "SELECT pg_current_xact_id()::text::bigint"
+            ).fetchone()[0]
+            server.crash()
+            server.start()
+            with psycopg.connect(server.uri, autocommit=True) as other:
+                while given == "again" and next_number(other) < ours:
+                    pass
+            commit(connection)
+
+        monkeypatch.setattr(dialect, "do_commit", crash)
+        with pytest.raises(StoreBusyError):
+            database.write(write)
+
+        assert letters(database) == 1
+        assert database.write(write) == "done"
+        assert letters(database) == 2
+    finally:
+        database.close()
+        server.close()
+
+
+def test_marks_of_processes_that_are_gone_are_cleared_away(database, clock):
+    database.write(write)
+    clock.advance(2 * 86_400)
+    another = Database(database.url, clock=clock)
+    another.write(write)
+    another.write(write)
+    another.close()
+
+    with database.read() as connection:
+        assert connection.execute(text("SELECT number FROM commits")).scalars().all() == [2]
 
 
 @pytest.mark.parametrize("committed", [True, False])

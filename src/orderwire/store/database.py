@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import IO, Any, Generic, TypeVar, cast
+from uuid import uuid4
 
 from sqlalchemy import URL, Connection, Engine, NestedTransaction, create_engine, event, inspect, make_url
 from sqlalchemy import exc as failures
@@ -70,8 +71,20 @@ class WriteCounts:
     """Spent in transactions."""
 
 
-_NUMBER = "SELECT pg_current_xact_id()::text"
+_MARK = """
+    INSERT INTO commits (writer, number, at_ns) VALUES (%(writer)s, %(number)s, %(now)s)
+    ON CONFLICT (writer) DO UPDATE SET number = excluded.number, at_ns = excluded.at_ns
+    RETURNING pg_current_xact_id()::text
+"""
 _STATUS = "SELECT pg_xact_status(%s::xid8)"
+_NOT_GIVEN_YET = "22023"
+"""What PostgreSQL answers when asked for a number that it gives later: it crashed, and forgot that it had been given."""
+_MARKED = "SELECT number FROM commits WHERE writer = %(writer)s"
+_MARKS_THERE = "SELECT to_regclass('commits') IS NOT NULL"
+_OLD_MARKS = "DELETE FROM commits WHERE at_ns < %(before)s"
+_MARKS_KEPT = 86_400 * 1_000_000_000
+"""Nanoseconds after which the mark of a process that commits nothing any more is cleared away."""
+
 _ASK_AGAIN = 0.1
 
 
@@ -113,6 +126,35 @@ class _Entry(Generic[T]):
         return cast("T", self.result)
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What one transaction leaves behind when it is committed, and the server's number for it."""
+
+    writer: str
+    number: int
+    xact: str
+
+
+class _Marks:
+    """Counts a process's transactions inside them, on PostgreSQL. Used by whoever holds the writing connection."""
+
+    def __init__(self) -> None:
+        self._writer = uuid4().hex
+        self._number = 0
+        self._there = False
+
+    def leave(self, connection: Connection, *, now: int) -> list[_Mark]:
+        """Mark the transaction as its last step; nothing where the tables are not made yet."""
+        if not self._there:
+            if not connection.exec_driver_sql(_MARKS_THERE).scalar():
+                return []
+            connection.exec_driver_sql(_OLD_MARKS, {"before": now - _MARKS_KEPT})
+            self._there = True
+        self._number += 1
+        given = {"writer": self._writer, "number": self._number, "now": now}
+        return [_Mark(self._writer, self._number, connection.exec_driver_sql(_MARK, given).scalar_one())]
+
+
 class Database:
     """The project's memory: SQLite beside the service, or PostgreSQL; one writer, any number of readers.
 
@@ -140,6 +182,7 @@ class Database:
         self._queue: list[_Entry[Any]] = []
         self._leader: int | None = None
         self._counts = WriteCounts()
+        self._marks = _Marks() if self.dialect == "postgresql" else None
         if not read_only:
             self._open_or_explain()
 
@@ -259,7 +302,7 @@ class Database:
 
     def _commit(self, group: list[_Entry[Any]]) -> None:
         began = time.perf_counter()
-        asked: list[str] = []
+        asked: list[_Mark] = []
         try:
             self._transact(group, asked)
         except failures.SQLAlchemyError as error:
@@ -278,8 +321,8 @@ class Database:
             seconds=before.seconds + seconds,
         )
 
-    def _transact(self, group: list[_Entry[Any]], asked: list[str]) -> None:
-        """Run the works and commit; `asked` gets the transaction's number once it is asked to be committed."""
+    def _transact(self, group: list[_Entry[Any]], asked: list[_Mark]) -> None:
+        """Run the works and commit; `asked` gets the transaction's mark once it is asked to be committed."""
         connection = self._open()
         with connection.begin() as transaction:
             if len(group) > 1:
@@ -288,22 +331,34 @@ class Database:
             elif not _attempt(group[0], connection, None):
                 transaction.rollback()
                 return
-            if self.dialect == "postgresql":
-                asked.append(connection.exec_driver_sql(_NUMBER).scalar_one())
+            if self._marks is not None:
+                asked += self._marks.leave(connection, now=self.clock.time_ns())
 
-    def _went_through(self, number: str) -> bool:
+    def _went_through(self, mark: _Mark) -> bool:
         """Find out whether a transaction was committed whose answer was lost: to do it again would be twice.
 
-        A server that crashed may have had it on disk. Nobody writes meanwhile.
+        A server that crashed may have had it on disk. Nobody of this process writes meanwhile. The number alone does
+        not say it: a server that crashed before the number was on disk gives it to somebody else's transaction.
         """
         deadline = time.monotonic() + IN_DOUBT_WAIT
         while time.monotonic() < deadline:
-            with suppress(failures.SQLAlchemyError), self._reading.connect() as connection:
-                status = connection.exec_driver_sql(_STATUS, (number,)).scalar()
-                if status != "in progress":
-                    return bool(status == "committed")
+            with suppress(failures.SQLAlchemyError):
+                if not self._is_under_way(mark):
+                    with self._reading.connect() as connection:  # sees what ended before
+                        left = connection.exec_driver_sql(_MARKED, {"writer": mark.writer}).scalar()
+                    return bool(left == mark.number)
             time.sleep(_ASK_AGAIN)
         return False
+
+    def _is_under_way(self, mark: _Mark) -> bool:
+        try:
+            with self._reading.connect() as connection:
+                status = connection.exec_driver_sql(_STATUS, (mark.xact,)).scalar()
+        except failures.DBAPIError as error:
+            if getattr(error.orig, "sqlstate", "") != _NOT_GIVEN_YET:
+                raise
+            return False
+        return bool(status == "in progress")
 
     def _open(self) -> Connection:
         if self._connection is None:

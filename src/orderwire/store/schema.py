@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0010"
+REVISION = "0011"
 """The newest migration; `Database.migrate` skips Alembic when the database is at it."""
 
 OLDEST = "0010"
@@ -287,6 +287,15 @@ dead_letters = Table(
 
 compatibility = Table("compatibility", metadata, _text("oldest", primary_key=True))
 """One row: the newest release's `OLDEST`, for releases that do not know its migrations."""
+
+commits = Table(
+    "commits",
+    metadata,
+    _text("writer", primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    _ns("at_ns"),
+)
+"""The last commit of each process on PostgreSQL, written in it: there when a crash took the answer, it went through."""
 
 # --- who does the work, when there are several processes ------------------------------------------------
 
