@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from typing import Any
 import httpx2
 import psycopg
 
-from house import PASSWORD, Simulators, eventually, free_port
+from house import PASSWORD, Simulators, answers, eventually, free_port, run_python
 from orderwire.config import Settings, load
 from orderwire.service import control_socket, make_data_folder, open_records
 from orderwire.store.users import Role, Scope
@@ -69,15 +67,6 @@ def new_database(server: str, name: str) -> str:
     return server.replace("/postgres?", f"/{name}?").replace("postgresql://", "postgresql+psycopg://")
 
 
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def die_with_parent() -> None:
-    """Have a child end when the tests do, though they be killed; where the system can."""
-    if _LIBC is not None:
-        _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; gunicorn's workers then miss their parent
-
-
 PATIENCE = 180.0
 """Seconds for which a condition is waited for: several processes start at once, on a machine that is busy."""
 
@@ -98,10 +87,8 @@ class Cluster:
         )
         make_data_folder(self.settings)
         self.sims = Simulators(folder)
-        self._guard = end_with_us(self.sims.process.pid, "KILL")
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.ports: dict[str, int] = {}
-        self._logs: list[Any] = []
         self.accounts = [f"jainam-{number}" for number in range(accounts)]
         self._make_people()
 
@@ -137,16 +124,14 @@ class Cluster:
             "web": ["--name", name, "--port", str(port)],
             "serve": ["--port", str(port)],
         }[role]
-        log = (self.folder / f"{name}.log").open("ab")
-        self._logs.append(log)
         self.ports[name] = port
-        self.processes[name] = subprocess.Popen(
-            [sys.executable, "-m", "orderwire", role, *options],
-            stdout=log,
-            stderr=log,
+        self.processes[name] = run_python(
+            "-m",
+            "orderwire",
+            role,
+            *options,
+            log=self.folder / f"{name}.log",
             env=self.settings.as_environment() | more,
-            start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - a system call, nothing more
         )
         return self.processes[name]
 
@@ -157,10 +142,7 @@ class Cluster:
         eventually(lambda: self._healthy(name), what=f"the health of {name}", within=PATIENCE)
 
     def _healthy(self, name: str) -> bool:
-        assert self.processes[name].poll() is None, f"{name} ended:\n{self.log(name)}"
-        with contextlib.suppress(httpx2.HTTPError):
-            return httpx2.get(f"{self.url(name)}/healthz", timeout=2, trust_env=False).is_success
-        return False
+        return answers(self.processes[name], f"{self.url(name)}/healthz", log=self.folder / f"{name}.log")
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(errors="replace")
@@ -182,10 +164,7 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        let_go(self._guard)
         self.sims.stop()
-        for log in self._logs:
-            log.close()
 
     # --- looking ---------------------------------------------------------------------------------------
 

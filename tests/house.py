@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,26 +50,57 @@ def eventually(
         time.sleep(0.02)  # the pace of asking, not a wait for an outcome
 
 
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    if _LIBC is not None:
+        _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; gunicorn's workers then miss their parent
+
+
+def run_python(
+    *words: str,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    reads: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Run a Python program that ends with the tests, though they be killed (where the system can: Linux).
+
+    What it says goes to `log`; with `reads` its standard output is a pipe. Call it from the main thread, for it
+    ends with the thread that began it.
+    """
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, *words],
+            stdout=subprocess.PIPE if reads else out,
+            stderr=out,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - a system call, nothing more
+        )
+
+
+def answers(process: subprocess.Popen[bytes], url: str, *, log: Path) -> bool:
+    """Whether a program answers at `url` already. Fails once it has ended, with what it said."""
+    if process.poll() is not None:
+        raise AssertionError(f"it ended with code {process.returncode}:\n{log.read_text(errors='replace')}")
+    with contextlib.suppress(httpx2.HTTPError):
+        return httpx2.get(url, timeout=5, trust_env=False).is_success
+    return False
+
+
 class Simulators:
     """`brokersim serve` as a process; the control API is the oracle."""
 
     def __init__(self, folder: Path, *, reply_ms: float = 30, push_ms: float = 20, **options: str) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "brokersim",
-            "serve",
-            "--reply-ms",
-            str(reply_ms),
-            "--push-ms",
-            str(push_ms),
-        ]
+        words = ["-m", "brokersim", "serve", "--reply-ms", str(reply_ms), "--push-ms", str(push_ms)]
         for name in ("kite", "xts", "control"):
-            command += [f"--{name}-port", options.pop(f"{name}_port", "0")]
+            words += [f"--{name}-port", options.pop(f"{name}_port", "0")]
         for name, value in options.items():
-            command += [f"--{name.replace('_', '-')}", value]
-        self._log = (folder / "brokersim.log").open("ab")
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log)
+            words += [f"--{name.replace('_', '-')}", value]
+        self.process = run_python(*words, log=folder / "brokersim.log", reads=True)
         line = self.process.stdout.readline()
         if not line:
             raise AssertionError((folder / "brokersim.log").read_text())
@@ -84,7 +116,6 @@ class Simulators:
         self.process.terminate()
         self.process.wait(5)
         self.process.stdout.close()
-        self._log.close()
         self._client.close()
 
 
@@ -157,22 +188,9 @@ class House:
     # --- running ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._log = (self.folder / "orderwire.log").open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, *self.served],
-            stdout=self._log,
-            stderr=self._log,
-            env=self.settings.as_environment(),
-            start_new_session=True,
-        )
-        eventually(self._healthy, what="the service's health")
-
-    def _healthy(self) -> bool:
-        if self.process.poll() is not None:
-            raise AssertionError(f"the service stopped:\n{self.log()}")
-        with contextlib.suppress(httpx2.HTTPError):
-            return httpx2.get(f"{self.url}/healthz", timeout=2, trust_env=False).is_success
-        return False
+        log = self.folder / "orderwire.log"
+        self.process = run_python(*self.served, log=log, env=self.settings.as_environment())
+        eventually(lambda: answers(self.process, f"{self.url}/healthz", log=log), what="the service's health")
 
     def log(self) -> str:
         return (self.folder / "orderwire.log").read_text(errors="replace")
@@ -196,14 +214,12 @@ class House:
         """`kill -9` everything of the service at once."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        self._log.close()
 
     def stop(self) -> float:
         """Stop the service with TERM; returns the seconds it took."""
         started = time.monotonic()
         self.process.terminate()
         self.process.wait(20)
-        self._log.close()
         return time.monotonic() - started
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ import queue
 import re
 import signal
 import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +18,7 @@ import socketio
 import socketio.exceptions
 
 import house
-from house import Simulators, free_port
+from house import Simulators, answers, free_port, run_python
 from orderwire.web import operations
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "openalgo_mount"
@@ -68,27 +67,25 @@ class ExampleHost:
     # --- running ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._log = (self.folder / "host.log").open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, str(EXAMPLE / "run.py"), self.server, str(self.port)],
-            stdout=self._log,
-            stderr=self._log,
+        self.process = run_python(
+            str(EXAMPLE / "run.py"),
+            self.server,
+            str(self.port),
+            log=self._log,
             env=os.environ | self.environment,
             cwd=self.folder,
-            start_new_session=True,
         )
-        eventually(self._answers, what="the host's login page")
+        eventually(
+            lambda: answers(self.process, f"{self.url}/login", log=self._log), what="the host's login page"
+        )
         self.browser = self.logged_in()
 
-    def _answers(self) -> bool:
-        if self.process.poll() is not None:
-            raise AssertionError(f"the host stopped:\n{self.log()}")
-        with contextlib.suppress(httpx2.HTTPError):
-            return httpx2.get(f"{self.url}/login", timeout=5, trust_env=False).is_success
-        return False
+    @property
+    def _log(self) -> Path:
+        return self.folder / "host.log"
 
     def log(self) -> str:
-        return (self.folder / "host.log").read_text(errors="replace")
+        return self._log.read_text(errors="replace")
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         if self.process is None or self.process.poll() is not None:
@@ -96,7 +93,6 @@ class ExampleHost:
         self.browser.close()
         self.process.send_signal(how)
         self.process.wait(PATIENCE)
-        self._log.close()
 
     # --- its user --------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ import pytest
 import socketio
 import yaml
 
-from house import JAINAM, ZERODHA, House, eventually, free_port
+from house import JAINAM, ZERODHA, House, answers, eventually, free_port, run_python
 from monitoring.receiver import Receiver
 from orderwire.config import load
 from orderwire.core.alerts import RULES
@@ -62,15 +62,11 @@ class DrilledHouse(House):
         )
 
     def start(self) -> None:
-        self._log = (self.folder / "orderwire.log").open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("drill_service.py"))],
-            stdout=self._log,
-            stderr=self._log,
-            env=self.settings.as_environment(),
-            start_new_session=True,
+        log = self.folder / "orderwire.log"
+        self.process = run_python(
+            str(Path(__file__).with_name("drill_service.py")), log=log, env=self.settings.as_environment()
         )
-        eventually(self._healthy, what="the service's health")
+        eventually(lambda: answers(self.process, f"{self.url}/healthz", log=log), what="the service's health")
 
     def hurt(self, what: str, value: str = "") -> None:
         (self.faults / what).write_text(value)
