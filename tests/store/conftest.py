@@ -49,6 +49,14 @@ class PostgresServer:
         self._execute(self.url, f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
         self._execute(self.url, f"UPDATE alembic_version SET version_num = '{schema.REVISION}'")
 
+    def new_database(self, name: str) -> str:
+        """Make a database without a table and return its address."""
+        self._execute(self._uri, f'CREATE DATABASE "{name}"')
+        return self._uri.replace("/postgres?", f"/{name}?")
+
+    def drop_database(self, name: str) -> None:
+        self._execute(self._uri, f'DROP DATABASE "{name}"')
+
     def end_connection(self, pid: int) -> None:
         self._execute(self._uri, f"SELECT pg_terminate_backend({pid})")
 
