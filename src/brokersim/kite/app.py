@@ -538,6 +538,8 @@ async def _envelope(
     except web.HTTPException as error:
         kind = {404: "Route not found", 405: "Method not allowed"}.get(error.status, error.reason)
         return _refused(KiteError(error.status, "GeneralException", str(kind)))
+    except ConnectionResetError:  # the client went before its answer, which nobody reads
+        return web.Response()
 
 
 def _success(data: Any) -> web.Response:

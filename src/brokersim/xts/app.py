@@ -537,6 +537,8 @@ async def _nginx(request: web.Request, handler: Any) -> web.StreamResponse:
         response: web.StreamResponse = await handler(request)
     except web.HTTPException as error:
         return web.Response(status=error.status, text=nginx_page(error.status), content_type="text/html")
+    except ConnectionResetError:  # the client went before its answer, which nobody reads
+        return web.Response()
     return response
 
 
