@@ -161,7 +161,7 @@ def _switch_off_and_on(floor: Floor, account: AccountId, trading: _Trading, foun
     orders, filled, streamed = trading.orders, trading.filled, trading.streamed
     clock = floor.clock
     seen, had, began = len(streamed), filled[account], clock.monotonic()
-    floor.fleet.set_push(account, on=False)
+    floor.fleet.set_push({account: False})
     found.returned.append(clock.monotonic() - began)
     off_at = clock.time_ns()
     floor.until(lambda: floor.book.current(account, orders[account]).filled_quantity >= had)
@@ -172,7 +172,7 @@ def _switch_off_and_on(floor: Floor, account: AccountId, trading: _Trading, foun
     passed = [each for each in streamed[seen:] if each.account == account and each.received_ns > off_at]
     found.passed_after += len(passed)
     had = filled[account]
-    floor.fleet.set_push(account, on=True)
+    floor.fleet.set_push({account: True})
     floor.until(lambda: floor.fleet.status(account).freshness is Freshness.LIVE)
     floor.until(lambda: floor.book.current(account, orders[account]).filled_quantity >= had)
     found.switches += 1

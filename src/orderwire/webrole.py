@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import cast
 
@@ -45,7 +45,7 @@ POSTBACK_WAITS = 3600.0
 class _NoFeeds:
     """What the pilot of this role sees of the feeds: none; their owners apply what is decided."""
 
-    def set_push(self, account: AccountId, *, on: bool) -> None:
+    def set_push(self, wanted: Mapping[AccountId, bool]) -> None:
         """Do nothing."""
 
     def health(self) -> FleetHealth:

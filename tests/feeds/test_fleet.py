@@ -243,7 +243,7 @@ def test_a_stream_that_ignores_its_cancellation_holds_nobody_up(gate):
     with House(Deaf) as house:
         house.until(house.is_(BAD, Freshness.LIVE))
         began = time.monotonic()
-        house.fleet.set_push(BAD, on=False)
+        house.fleet.set_push({BAD: False})
         switched = time.monotonic() - began
         house.until(lambda: house.fleet.find(BAD) and not house.fleet.pushes(BAD))
         house.fleet.remove(BAD)
@@ -253,15 +253,31 @@ def test_a_stream_that_ignores_its_cancellation_holds_nobody_up(gate):
     assert removed is None
 
 
+def test_all_accounts_are_switched_in_one_turn_of_the_loop(monkeypatch):
+    with House(GoodBroker) as house:
+        house.until(house.is_(GOOD, Freshness.LIVE))
+        house.until(house.is_(BAD, Freshness.LIVE))
+        works = []
+        submit = house.loop.submit
+        monkeypatch.setattr(house.loop, "submit", lambda work: works.append(work) or submit(work))
+        house.fleet.set_push({GOOD: False, BAD: False, AccountId("nobody"): False})
+        house.fleet.set_push({GOOD: False, BAD: False})
+        off = [house.fleet.pushes(account) for account in (GOOD, BAD)]
+        turns = len(works)
+        monkeypatch.undo()
+
+    assert (off, turns) == ([False, False], 1)
+
+
 def test_the_switch_is_felt_before_it_returns():
     with House(GoodBroker) as house:
         house.until(house.is_(GOOD, Freshness.LIVE))
         adapter = house.fleet.adapter(GOOD)
-        house.fleet.set_push(GOOD, on=False)
+        house.fleet.set_push({GOOD: False})
         said = order(account=GOOD, channel=Channel.STREAM)
         house.loop.submit(_say(adapter, said)).result(1)
         pushes, status = house.fleet.pushes(GOOD), house.fleet.status(GOOD)
-        house.fleet.set_push(GOOD, on=True)
+        house.fleet.set_push({GOOD: True})
         house.until(house.is_(GOOD, Freshness.LIVE))
         house.loop.submit(_say(adapter, said)).result(1)
         house.until(lambda: said in house.of(EventType.ORDER_UPDATE))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -226,8 +226,8 @@ class MemoryFleet:
     def remove(self, account: AccountId) -> None:
         self.feeds.pop(account, None)
 
-    def set_push(self, account: AccountId, *, on: bool) -> None:
-        self.pushing[account] = on
+    def set_push(self, wanted: Mapping[AccountId, bool]) -> None:
+        self.pushing.update(wanted)
 
     def health(self) -> FleetHealth:
         return FleetHealth()

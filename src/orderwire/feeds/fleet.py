@@ -275,27 +275,29 @@ class Fleet:
 
     # --- real-time on and off --------------------------------------------------------------------------
 
-    def set_push(self, account: AccountId, *, on: bool) -> None:
-        """Switch an account's real-time updates on or off, at once.
+    def set_push(self, wanted: Mapping[AccountId, bool]) -> None:
+        """Switch accounts' real-time updates on or off, all of them at once.
 
-        After this returns no observation of its stream passes when off, and the book is being read, so that
-        nothing is lost in the change-over.
+        After this returns no observation of the stream of one that is off passes, and its book is being read, so
+        that nothing is lost in the change-over.
 
         No effect on an account without a feed, or one that is as wanted. It is not written down: what the
         account starts with the next time is `FeedAccount.push`.
         """
-        if account in self._feeds:
-            self.loop.submit(self._switch(account, on=on)).result(_SWITCH_WAIT)
+        differing = {account: on for account, on in wanted.items() if self.pushes(account) not in {None, on}}
+        if differing:
+            self.loop.submit(self._switch(differing)).result(_SWITCH_WAIT)
 
     def pushes(self, account: AccountId) -> bool | None:
         """Say whether an account is on real-time updates; None when it has no feed."""
         feed = self._feeds.get(account)
         return feed.push if feed else None
 
-    async def _switch(self, account: AccountId, *, on: bool) -> None:
-        feed = self._feeds.get(account)
-        if feed is not None:
-            feed.set_push(on)
+    async def _switch(self, wanted: Mapping[AccountId, bool]) -> None:
+        for account, on in wanted.items():
+            feed = self._feeds.get(account)
+            if feed is not None:
+                feed.set_push(on)
 
     # --- figures ---------------------------------------------------------------------------------------
 

@@ -221,5 +221,5 @@ class RemoteFleet:
         found: list[Finding] = self._errands.run(account, asked, seconds=seconds + 200.0)
         return found
 
-    def set_push(self, account: AccountId, *, on: bool) -> None:
+    def set_push(self, wanted: Mapping[AccountId, bool]) -> None:
         """Do nothing: owners look at the rollout themselves."""

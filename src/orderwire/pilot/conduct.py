@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from typing import Final, Protocol
 
@@ -34,8 +34,8 @@ LOOK_EVERY: Final = 0.4
 class Feeds(Protocol):
     """What the pilot does with the feeds; any thread."""
 
-    def set_push(self, account: AccountId, *, on: bool) -> None:
-        """Turn an account's push path on or off."""
+    def set_push(self, wanted: Mapping[AccountId, bool]) -> None:
+        """Turn each account's push path on or off, all of them before this returns."""
         ...
 
     def health(self) -> FleetHealth:
@@ -112,8 +112,7 @@ class Pilot:
         with self._applying:
             accounts = list(self._accounts())
             self.gate.keep_only(account.id for account in accounts)
-            for account in accounts:
-                self._feeds().set_push(account.id, on=self.admits(account))
+            self._feeds().set_push({account.id: self.admits(account) for account in accounts})
 
     async def watch(self) -> None:
         """Notice what other processes, or the flag's provider, changed; runs on the feed loop until cancelled."""
