@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import structlog
 
@@ -121,8 +122,8 @@ def _toggling(asked: argparse.Namespace) -> Iterator[Row]:
     )
     worst = max(found.stopped_within)
     yield Row(
-        says="stop → no socket of ours left at either broker, worst",
-        measured=f"{worst * 1000:.0f} ms",
+        says="stop → no socket of ours left at either broker, p50 / worst",
+        measured=f"{median(found.stopped_within) * 1000:.0f} / {worst * 1000:.0f} ms",
         gate="1 s",
         met=worst <= 1,
     )
