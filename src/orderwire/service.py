@@ -435,8 +435,10 @@ class Service:
         if self.crew is not None:
             self.crew.attach(self.engine)
         self.engine.start()
-        if self.bus is not None:
-            self.bus.publish()
+        if self.bus is not None and self.crew is not None:
+            bus = self.bus
+            bus.publish()
+            self.crew.listen(bus.on_commanded, lambda: bus.hears)
         self.loop.start()
         self.loop.submit(self.station.watchdog.guard())
         self.fleet.start(everybody=self.crew is None)

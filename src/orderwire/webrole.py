@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import version
 from typing import cast
 
@@ -66,8 +66,6 @@ class WebService:
         self.market = Market(
             load_calendar(settings.market_calendar), clock=self.clock, always_open=settings.market_always_open
         )
-        errands = Errands(database, clock=self.clock)
-        self.fleet = RemoteFleet(errands, FeedStates(database))
         self.book = BookLook(database)
         self.follow = Follow(hinted=self.book.hinted, view=self.book.current)
         self.bus = (
@@ -75,6 +73,8 @@ class WebService:
             if settings.redis_url
             else None
         )
+        errands = Errands(database, clock=self.clock, wake=self._wake_owners)
+        self.fleet = RemoteFleet(errands, FeedStates(database))
         self.follower: Follower | None = None
         self.pilot = Pilot(
             settings,
@@ -101,6 +101,7 @@ class WebService:
                 notifications=self.records.notifications,
                 pilot=self.pilot,
                 hand_over=_hand_over,
+                handed_over=self._wake_owners,
                 greenlets=True,
                 switchboard=self.bus.switchboard() if self.bus is not None else None,
             )
@@ -125,6 +126,11 @@ class WebService:
             metrics_port=settings.metrics_port,
             fleet=self.fleet.health,
         ).attach(self.app)
+
+    def _wake_owners(self, accounts: Collection[AccountId]) -> None:
+        """Let the accounts' owners look for what was asked of them now, and not a moment later."""
+        if self.bus is not None:
+            self.bus.commanded(accounts)
 
     def _as_engine(self) -> EventEngine:
         """What those use that only register, and ask for statistics."""

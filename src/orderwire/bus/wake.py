@@ -42,7 +42,7 @@ class Spawn(Protocol):
 
 
 class RedisWake:
-    """A `Wake` over Redis. Any thread; its loops start when they are first needed, so make it before a fork or after.
+    """Wakes over Redis. Any thread; its loops start when they are first needed, so make it before a fork or after.
 
     What it does not deliver is found by whoever looks into the database; nothing here raises or waits for Redis.
     """
@@ -53,14 +53,22 @@ class RedisWake:
         self._database = database
         self._clock = clock
         self._spawn = spawn
-        self._guard = threading.Lock()  # guards the making of the relay and the followers
+        self._guard = threading.Lock()  # guards the making of the loops, and `_waiting`
         self._streams = Streams(redis)
         self.wire = Wire(redis, clock=clock)
         self.relay: Relay | None = None
         self.followers: tuple[Follower, ...] = ()
         self._loops: tuple[Loop, ...] = ()
-        self._listening = False
+        self._waiting: set[AccountId] = set()
+        """Accounts whose owners are to be told that a command waits."""
+        self._bell = threading.Event()
+        self._listening = self._crying = False
         self._closed = False
+
+    @property
+    def hears(self) -> bool:
+        """Whether notices come in, as far as is known: a subscription that is deaf is found out in seconds."""
+        return self.wire.subscribed.is_set()
 
     def publish(self) -> None:
         """Publish from now on, also what others committed and did not live to publish."""
@@ -72,24 +80,41 @@ class RedisWake:
             self._started_relay().wake({change.account for change in changes})
 
     def commanded(self, accounts: Collection[AccountId]) -> None:
-        """Say that a command waits for the owners of these accounts, or was answered."""
-        if accounts:
-            self.wire.tell(_COMMANDED, accounts=sorted(accounts))
+        """Say that a command waits for the owners of these accounts; it was committed."""
+        if not accounts:
+            return
+        with self._guard:
+            self._waiting.update(accounts)
+            begins, self._crying = not (self._crying or self._closed), True
+        self._bell.set()
+        if begins:
+            self._begin("bus-crier", self._cry)
 
-    def subscribe(self, listener: WakeListener) -> None:
-        """Tell `listener` of changes from now on, each once and in order, and of commands."""
+    def _cry(self) -> None:
+        """Say what waits, all of it together; a loop of its own, because Redis may let it wait."""
+        while not self._closed:
+            self._bell.wait()
+            self._bell.clear()
+            with self._guard:
+                waiting, self._waiting = self._waiting, set()
+            if waiting:
+                self.wire.tell(_COMMANDED, accounts=sorted(waiting))
+
+    def on_commanded(self, owner: Callable[[Collection[AccountId]], None]) -> None:
+        """Tell an owner of accounts that commands wait; it only notes that, in the listening thread."""
 
         def commanded(facts: Mapping[str, Any]) -> None:
-            listener.wake(
-                [AccountId(account) for account in facts.get("accounts", ()) if isinstance(account, str)]
-            )
+            owner([AccountId(account) for account in facts.get("accounts", ()) if isinstance(account, str)])
 
         self.wire.on(_COMMANDED, commanded)
+        self._listen()
+
+    def subscribe(self, listener: WakeListener) -> None:
+        """Tell `listener` of changes from now on, each once and in order."""
         follower = Follower(self._database, self._streams, listener, clock=self._clock)
         with self._guard:
             self.followers = (*self.followers, follower)
         self._begin("bus-follower", follower.run)
-        self._listen()
 
     def switchboard(self) -> Switchboard:
         """Return Socket.IO's queue on our wire; the Socket.IO server then does the listening."""
@@ -101,6 +126,7 @@ class RedisWake:
         """End the loops; what was committed and not yet published is published by whoever is left."""
         with self._guard:
             self._closed = True
+        self._bell.set()
         self.wire.stop()
         for loop in (self.relay, *self.followers):
             if loop is not None:

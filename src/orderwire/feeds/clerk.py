@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Collection
 from typing import Final
 
 import structlog
@@ -26,6 +27,9 @@ _log = structlog.get_logger(__name__)
 
 LOOK_EVERY: Final = 0.03
 """Seconds between two looks for commands."""
+
+LOOK_RARELY: Final = 0.25
+"""The same while who asks also tells: what is told may be lost."""
 
 MOST_AT_ONCE: Final = 64
 """Commands carried out at the same time; the others wait where they are written down."""
@@ -52,7 +56,11 @@ class Clerk:
         self._room = threading.BoundedSemaphore(MOST_AT_ONCE)
         self._working: set[threading.Thread] = set()
         self._looker: threading.Thread | None = None
+        self._bell = threading.Event()
+        self.is_told: Callable[[], bool] = lambda: False
+        """Whether those who ask tell of it, through `wake`."""
         self.carried_out = 0
+        self.looks = 0
 
     def start(self) -> None:
         """Begin to look."""
@@ -61,16 +69,24 @@ class Clerk:
     def stop(self, timeout: float = 20.0) -> None:
         """Take no more, and wait for what was begun; from any other thread."""
         self._stopping.set()
+        self._bell.set()
         ends = self._clock.monotonic() + timeout
         for thread in (*([self._looker] if self._looker else []), *self._working.copy()):
             thread.join(max(ends - self._clock.monotonic(), 0.0))
 
+    def wake(self, accounts: Collection[AccountId]) -> None:
+        """Look now, if one of these accounts is ours. Any thread; returns at once."""
+        if not self._leases.held.keys().isdisjoint(accounts):
+            self._bell.set()
+
     def run(self) -> None:
         """Look until `stop`."""
-        away = False
-        while not self._stopping.wait(LOOK_EVERY):
+        away, more = False, False
+        while not self._stopping.is_set():
+            self._bell.wait(LOOK_RARELY if self.is_told() and not more else LOOK_EVERY)
+            self._bell.clear()
             try:
-                self._look()
+                more = not self._stopping.is_set() and self._look()
             except StoreError as error:
                 if not away:
                     _log.warning("commands cannot be read", error=str(error))
@@ -79,11 +95,15 @@ class Clerk:
             else:
                 away = False
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
+        """Take what waits; True when there may be more."""
+        self.looks += 1
         if not self._leases.held or not self._commands.waits(self._leases.worker):
-            return
-        for command in self._commands.take(self._leases.worker, list(self._leases.held), most=MOST_AT_ONCE):
+            return False
+        taken = self._commands.take(self._leases.worker, list(self._leases.held), most=MOST_AT_ONCE)
+        for command in taken:
             self._begin(command)
+        return len(taken) in {0, MOST_AT_ONCE}
 
     def _begin(self, command: Command) -> None:
         until = self._clock.monotonic() + command.left_seconds

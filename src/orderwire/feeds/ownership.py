@@ -7,7 +7,7 @@ its leases run out, which is right: nothing it took in would be told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from threading import Lock
 from typing import Final
@@ -124,6 +124,14 @@ class Ownership:
                 self._fleet.begin(account)
             else:
                 self._follow(self.leases.held)
+
+    def listen(
+        self, tell: Callable[[Callable[[Collection[AccountId]], None]], None], hears: Callable[[], bool]
+    ) -> None:
+        """Have `tell` wake who carries out commands; `hears` says whether it can. Once, after `serve`."""
+        if self._clerk is not None:
+            self._clerk.is_told = hears
+            tell(self._clerk.wake)
 
     @property
     def leads(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from orderwire.brokers.checklist import Finding
@@ -49,7 +49,16 @@ class LostError(BrokerUnreachableError):
 class Errands:
     """Takes requests to owners and brings answers back. Any thread; blocks until the answer is there."""
 
-    def __init__(self, database: Database, *, clock: Clock, taken_within: float = TAKEN_WITHIN) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Clock,
+        taken_within: float = TAKEN_WITHIN,
+        wake: Callable[[Collection[AccountId]], None] = lambda _accounts: None,
+    ) -> None:
+        """`wake` lets the accounts' owners look sooner than they would; it may not block."""
+        self._wake = wake
         self._commands = Commands(database)
         self._clock = clock
         self._taken_within = taken_within
@@ -70,6 +79,7 @@ class Errands:
             body=requests.packed(request),
             seconds=self._taken_within,
         )
+        self._wake([account])
         return requests.opened(self._await(wanted, seconds), request)
 
     def send(self, account: AccountId, request: Request) -> None:
@@ -81,6 +91,7 @@ class Errands:
             body=requests.packed(request),
             seconds=self._taken_within,
         )
+        self._wake([account])
 
     def _await(self, command_id: str, seconds: float) -> str:
         paces, pause = iter(_PACES), threading.Event()

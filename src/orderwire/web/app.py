@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from threading import Lock
@@ -146,6 +146,8 @@ class Services:
     verifies: Fleet | None = None
     """Where postbacks are verified; None: `hand_over` tells their accounts' owners."""
     hand_over: HandOver | None = None
+    handed_over: Callable[[Collection[AccountId]], None] = lambda _accounts: None
+    """Told whose owners may look for what `hand_over` wrote down."""
     greenlets: bool = False
     """Run under gevent, one of several processes of this role."""
     switchboard: Any = None
@@ -353,6 +355,7 @@ def _postbacks(services: Services) -> Postbacks:
         fleet=services.verifies,
         clock=services.clock,
         hand_over=services.hand_over,
+        handed_over=services.handed_over,
     )
 
 

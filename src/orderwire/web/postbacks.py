@@ -180,8 +180,12 @@ class Postbacks:
         fleet: Fleet | None,
         clock: Clock,
         hand_over: HandOver | None = None,
+        handed_over: Callable[[list[AccountId]], None] = lambda _accounts: None,
     ) -> None:
-        """Without a `fleet` nothing is verified here: `hand_over` writes down what the account's owner is told."""
+        """Without a `fleet` nothing is verified here: `hand_over` writes down what the account's owner is told.
+
+        `handed_over` is told whose owners may look: it is committed.
+        """
         self.counts = PostbackCounts()
         self._accounts = accounts
         self._apps = PostbackApps(accounts=accounts, brokers=brokers, clock=clock)
@@ -189,6 +193,7 @@ class Postbacks:
         self._refusals = Sparing(clock)
         self._claims = Claims(current=book.current, hint=self._hint, count=self.counts.count)
         self._hand_over = hand_over
+        self._handed_over = handed_over
         self._database = database
         self._engine = engine
         self._book = book
@@ -268,9 +273,11 @@ class Postbacks:
             return [record(connection, account) for account in holders]
 
         results = self._database.write(work)
-        for account, taken in zip(holders, results, strict=True):
-            if taken is Taken.STORED and self._hand_over is None:
-                self._tell(account, hint, asked, received_ns)
+        stored = [one for one, taken in zip(holders, results, strict=True) if taken is Taken.STORED]
+        if self._hand_over is not None:
+            self._handed_over([account.id for account in stored])
+        for account in stored if self._hand_over is None else ():
+            self._tell(account, hint, asked, received_ns)
         return min(results, key=list(Taken).index)
 
     def verify(
