@@ -103,6 +103,7 @@ class WebService:
                 hand_over=_hand_over,
                 handed_over=self._wake_owners,
                 greenlets=True,
+                limits_at=settings.redis_url,
                 switchboard=self.bus.switchboard() if self.bus is not None else None,
             )
         )

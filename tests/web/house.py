@@ -405,7 +405,12 @@ def order(account: str = "acc", number: int = 1, **facts: Any) -> OrderView:
 
 @contextmanager
 def a_house(
-    folder: Path, *, assets: Assets | None = BUILT, port: int = 5080, brokers: BrokerRegistry = BROKERS
+    folder: Path,
+    *,
+    assets: Assets | None = BUILT,
+    port: int = 5080,
+    brokers: BrokerRegistry = BROKERS,
+    **more: Any,
 ) -> Iterator[House]:
     """Build the web over a database in `folder`."""
     clock = SystemClock()
@@ -443,6 +448,7 @@ def a_house(
         pilot=pilot,
         notifications=Notifications(database, a_keyring(folder / "sealing.key")),
         verifies=fleet,
+        **more,
     )
     house.app = create_app(house.services, assets=assets, log=log)
     engine.start()

@@ -23,8 +23,10 @@ class BusDownError(OrderwireError):
     """Redis cannot be reached or does not answer; everything in it is in the database too."""
 
 
-def open_redis(url: str) -> Redis:
-    """Return a client for `url` (redis://, rediss:// or unix://); it connects when it is used.
+def open_redis(
+    url: str, *, answer_within: float = ANSWER_WITHIN, connect_within: float = CONNECT_WITHIN
+) -> Redis:
+    """Return a client for `url` (redis://, rediss:// or unix://); it connects when it is used. Times are in seconds.
 
     Raises ConfigurationError when the extra is not installed or the address cannot be one.
     """
@@ -40,8 +42,8 @@ def open_redis(url: str) -> Redis:
     try:
         return redis.Redis.from_url(
             url,
-            socket_timeout=ANSWER_WITHIN,
-            socket_connect_timeout=CONNECT_WITHIN,
+            socket_timeout=answer_within,
+            socket_connect_timeout=connect_within,
             **over_tcp,
             retry=Retry(NoBackoff(), 0),  # what could not be done is done again from the database
         )

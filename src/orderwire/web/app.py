@@ -17,7 +17,6 @@ from apiflask import APIFlask
 from flask import Flask, Response, jsonify, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
 from flask_login import current_user
 from flask_socketio import ConnectionRefusedError as StreamRefusedError
 from flask_socketio import SocketIO
@@ -61,6 +60,7 @@ from orderwire.web.api import Api, ApiTools, Application
 from orderwire.web.assets import Assets, load_assets
 from orderwire.web.auth import Doors, send_to_login, session_id, wants_json
 from orderwire.web.evaluation import EvaluationPages
+from orderwire.web.limits import make_limiter
 from orderwire.web.mine import ids, my_accounts
 from orderwire.web.monitor import PROBES
 from orderwire.web.navigation import links
@@ -150,6 +150,8 @@ class Services:
     """Told whose owners may look for what `hand_over` wrote down."""
     greenlets: bool = False
     """Run under gevent, one of several processes of this role."""
+    limits_at: str = ""
+    """The Redis in which requests are counted for all processes of this role; empty: counted here."""
     switchboard: Any = None
     """Socket.IO's queue between those processes; None: each knows its own clients alone."""
 
@@ -234,7 +236,7 @@ def create_app(services: Services, *, assets: Assets | None = None, log: Log | N
     )
     Api.describe(app)
     _configure(app, services)
-    limiter = Limiter(get_remote_address, app=app, storage_uri="memory://")
+    limiter = make_limiter(app, redis_url=services.limits_at)
     CSRFProtect(app)
     socketio = _socketio(app, services)
     held = log or _StoredLog(services.database)
