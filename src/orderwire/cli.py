@@ -394,6 +394,8 @@ def _record_findings(settings: Settings) -> Iterator[tuple[str, bool, str]]:
     yield "data folder", True, str(settings.data_dir.absolute())
     for account, why in operate(settings, "accounts.shared").items():
         yield f"account {account}", False, why
+    for what, why in operate(settings, "accounts.fed").items():
+        yield what, False, why
     for account in accounts:
         freshness = account["freshness"]
         fine = freshness in {None, "LIVE", "MANUAL", "RECONCILING"}

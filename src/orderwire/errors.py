@@ -64,6 +64,10 @@ class PermissionRefusedError(BrokerError):
     """The broker refuses this account or address this kind of call; logging in again will not help."""
 
 
+class FedElsewhereError(BrokerError):
+    """Another orderwire on this machine feeds this broker account."""
+
+
 class ProtocolViolationError(BrokerError):
     """The broker said something that its protocol does not allow; the raw text is kept."""
 

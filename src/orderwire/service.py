@@ -7,6 +7,7 @@ import random
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -36,6 +37,7 @@ from orderwire.feeds.market import Market, load_calendar
 from orderwire.feeds.ownership import Ownership
 from orderwire.feeds.remote import Errands, RemoteDesk, RemoteFleet
 from orderwire.feeds.requests import Counter
+from orderwire.feeds.seats import Seats, names_of
 from orderwire.monitoring.metrics import Sources, disk_of
 from orderwire.monitoring.muster import Muster
 from orderwire.monitoring.notifier import Notifier, NotifierTools
@@ -137,8 +139,20 @@ class Records:
                 logins.keep_session(AccountId(account), session)
                 return session
 
-            async for finding in first_day(adapter, seconds=seconds, log_in=log_in):
-                yield finding
+            with closing(self.seats()) as seats:
+                user_id = known.session.user_id if known.session is not None else ""
+                names = names_of(type(adapter), known.profile, user_id=user_id)
+                holder = await seats.take(AccountId(account), names)
+                if holder is not None:  # each login could end the other's
+                    yield Finding(name="one orderwire", ok=False, detail=holder.words)
+                    return
+                async for finding in first_day(adapter, seconds=seconds, log_in=log_in):
+                    yield finding
+
+    def seats(self) -> Seats:
+        """Make what keeps other orderwires of this machine from our accounts; used on a running loop."""
+        home = f"orderwire at {self.settings.data_dir.absolute()}"
+        return Seats(home, process=os.getpid(), now=self.database.clock.now)
 
 
 def open_records(
@@ -280,6 +294,7 @@ class Service:
             leads=None if self._alone else self._leads,
         )
         self.hosts = HostLine(self._host_tools())
+        self.seats = None if worker else self.records.seats()  # where there are leases, they decide
         self.fleet = Fleet(
             FleetTools(
                 engine=self.engine,
@@ -292,6 +307,7 @@ class Service:
                 brokers=self.records.brokers,
                 refusal=self.hosts.refusal,
                 on_gone=self.pilot.gate.forget,
+                seats=self.seats,
             ),
             self.loop,
         )
@@ -323,6 +339,12 @@ class Service:
         self.app.extensions["csrf"].exempt(routes)
         self.app.register_blueprint(routes)
 
+    def answer_for(self, process: int) -> None:
+        """Tell others that this process is the one to stop: to end a server's worker would only begin another."""
+        self.hosts.process = process
+        if self.seats is not None:
+            self.seats.process = process
+
     def _office(self) -> Office:
         return replace(
             self.records.office(self.pilot.gate),
@@ -343,6 +365,7 @@ class Service:
             clock=self.clock,
             version=version("orderwire"),
             url=self.settings.url,
+            home=f"orderwire at {self.settings.data_dir.absolute()} on {socket.gethostname()}",
         )
 
     def _sources(self, web: Web) -> Sources:
@@ -551,6 +574,7 @@ def serve(settings: Settings, *, build: Callable[..., Service] = Service, worker
 
     make, listeners, grace = _arrived(settings, build, worker)
     held: list[Service] = []
+    main = os.getpid()
 
     def stop(_server: object, _worker: object) -> None:
         for service in held:
@@ -575,6 +599,7 @@ def serve(settings: Settings, *, build: Callable[..., Service] = Service, worker
 
         def load(self) -> Any:
             service = make(settings)
+            service.answer_for(main)
             held.append(service)
             _start(service)
             return service.app

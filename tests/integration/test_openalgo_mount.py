@@ -11,7 +11,7 @@ import sys
 import httpx2
 import pytest
 
-from house import Simulators
+from house import Simulators, answers, run_python
 from openalgo_host import XTS_KEY, XTS_SECRET, ExampleHost, eventually, zerodha_token
 from orderwire.config import load
 from orderwire.errors import ConfigurationError
@@ -210,29 +210,24 @@ SECRET = "a secret of the host and the service"
 class ServiceBeside:
     """`orderwire serve` as a process of its own, which posts to the host."""
 
-    def __init__(self, host):
+    def __init__(self, host, *, told=True):
         self.host = host
+        self.told = {"ORDERWIRE_HOST_URL": host.url, "ORDERWIRE_HOST_SECRET": SECRET} if told else {}
         self.process = None
 
     def start(self):
-        environment = self.host.environment | {
-            "ORDERWIRE_HOST_URL": self.host.url,
-            "ORDERWIRE_HOST_SECRET": SECRET,
-        }
-        self.log = (self.host.folder / "service.log").open("ab")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "orderwire", "serve", "--make"],
-            stdout=self.log,
-            stderr=self.log,
-            env=os.environ | environment,
-            start_new_session=True,
+        environment = self.host.environment | self.told
+        log = self.host.folder / "service.log"
+        self.process = run_python("-m", "orderwire", "serve", "--make", log=log, env=os.environ | environment)
+        eventually(
+            lambda: answers(self.process, f"{self.host.service_url}/healthz", log=log),
+            what="the service's health",
         )
 
     def stop(self, how=signal.SIGTERM):
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, how)
             self.process.wait(150)
-            self.log.close()
 
 
 def test_beside_the_host_it_posts_signed_webhooks_and_either_may_restart(tmp_path, sims):
@@ -339,6 +334,53 @@ def test_a_second_host_is_told_whose_the_service_is_and_works_as_before(tmp_path
     finally:
         second.stop()
         host.stop()
+
+
+def test_a_second_orderwire_for_one_account_is_refused_with_the_firsts_name_and_takes_over_from_it(
+    tmp_path, sims
+):
+    first = ExampleHost(tmp_path / "first", sims, broker="jainam")
+    second = ExampleHost(tmp_path / "second", sims, broker="jainam")
+    for host in (first, second):
+        host.folder.mkdir()
+    add_jainam(second, sims)  # of the first host's app key: its login would end the first one's
+    first.start()
+    service = ServiceBeside(second, told=False)
+    try:
+        first.log_in_to_broker("jainam", first.jainam_token())
+        first.await_freshness("jainam", "LIVE")
+        before = streams(sims)
+        service.start()
+        refused = eventually(lambda: fed_elsewhere(second), what="the second one's status")
+        checked = doctor(second)
+        with first.stream() as page:
+            page.await_order(first.place("jainam-trader"), "complete")
+        assert streams(sims) == before  # the first one's session and stream went on
+        assert (
+            f"Fed by orderwire at {first.folder / 'data'}, process {first.status()['pid']}, since" in refused
+        )
+        assert "(as jainam-trader)" in refused
+        assert checked.returncode == 1
+        assert f"Fed by orderwire at {first.folder / 'data'}" in " ".join(checked.stdout.split())
+
+        service.stop()
+        assert "Fed by orderwire at" in " ".join(doctor(second).stdout.split())  # also while it does not run
+        service.start()
+        eventually(lambda: fed_elsewhere(second), what="the second one's status")
+        first.stop()
+        eventually(lambda: freshness_at(second) == "LIVE", what="the second one in its place")
+    finally:
+        first.stop()
+        service.stop()
+
+
+def freshness_at(host):
+    return host.command("accounts.list")[0]["freshness"]
+
+
+def fed_elsewhere(host):
+    found = host.command("accounts.list")[0]
+    return found["freshness"] == "STALE" and found["detail"]
 
 
 def test_uninstalled_nothing_is_left_and_installed_again_the_data_is_there(tmp_path, sims):

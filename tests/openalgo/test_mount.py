@@ -374,6 +374,37 @@ def test_only_who_shares_the_secret_is_heard(posted_to, how, code):
     assert post(posted_to, to_host(), **how).status_code == code
 
 
+ONE = {"service": "s1", "home": "orderwire at /data/one on a", "process": 11}
+TWO = {"service": "s2", "home": "orderwire at /data/two on b", "process": 22}
+
+
+def test_a_second_service_gets_no_login_and_is_told_which_the_first_is(posted_to):
+    first = post(posted_to, to_host(**ONE))
+    refused = post(posted_to, to_host(**TWO, number=5, events=news(1)["events"]))
+    again = post(posted_to, to_host(**ONE, number=2))
+
+    assert (first.status_code, refused.status_code, again.status_code) == (200, 409, 200)
+    assert refused.get_json()["taken"] is True
+    assert refused.get_json()["message"].startswith(
+        "This host is followed by orderwire at /data/one on a, process 11 already; orderwire at /data/two on b is given"
+    )
+    assert posted_to.bus.events == []
+    assert posted_to.status()["state"] == "live"
+
+
+def test_a_service_that_starts_again_goes_on_at_once(posted_to):
+    post(posted_to, to_host(**ONE))
+
+    assert post(posted_to, to_host(**ONE | {"service": "s3", "process": 12})).status_code == 200
+
+
+def test_the_second_service_takes_over_when_the_first_has_gone(posted_to, monkeypatch):
+    monkeypatch.setattr("orderwire.openalgo.mount.GONE_AFTER", -1.0)
+    post(posted_to, to_host(**ONE))
+
+    assert post(posted_to, to_host(**TWO)).status_code == 200
+
+
 def test_what_was_said_before_is_refused(posted_to):
     assert post(posted_to, to_host(number=5)).status_code == 200
     assert post(posted_to, to_host(number=5)).status_code == 409

@@ -6,12 +6,14 @@ import msgspec
 import pytest
 
 from monitoring.mailbox import receiving
+from orderwire.brokers.adapter import AccountProfile
 from orderwire.config import load
 from orderwire.core import webhooks
 from orderwire.core.events import Event, EventType
 from orderwire.core.hosts import PROTOCOL, WAIT, FromHost, HostState, ToHost, mark
 from orderwire.engine import EventEngine
 from orderwire.errors import ConfigurationError
+from orderwire.feeds.fleet import FeedAccount
 from orderwire.web.hostposts import BACK_OFF, LANE, PATH, HostPosts
 from web.hosts_world import ZERODHA, World
 
@@ -120,6 +122,42 @@ def test_a_quiet_host_is_told_now_and_then_that_we_are_here(world, host, posts):
     posts.on_timer(TIMER)
 
     assert len(host.receiver.got) == first + 1
+
+
+def test_a_host_that_follows_another_service_ends_what_uses_its_login_here_until_it_is_ours(
+    world, host, posts
+):
+    posts.on_news(NEWS)
+    answer, host.receiver.answer = (
+        host.receiver.answer,
+        lambda _body: b'{"message":"It is one\'s.","taken":true}',
+    )
+    host.receiver.codes = [409]
+    followed = FeedAccount(
+        broker="zerodha",
+        profile=AccountProfile(
+            account="zerodha-trader", credentials=world.accounts.credentials("zerodha-trader")
+        ),
+    )
+    posts.on_news(NEWS)
+    refused, told = world.line.refused, world.line.refusal(followed)
+    host.receiver.answer = answer
+    world.clock.advance(BACK_OFF[0])
+    posts.on_timer(TIMER)
+
+    assert refused == told == "It is one's."
+    assert world.fleet.added == ["zerodha-trader"] * 3  # made, refused, begun again
+    assert (world.line.refused, world.line.refusal(followed)) == ("", "")
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"message":"That was said before."}', b'{"taken":true}'])
+def test_any_other_refusal_ends_nothing(world, host, posts, body):
+    posts.on_news(NEWS)
+    host.receiver.answer, host.receiver.codes = lambda _body: body, [409]
+    posts.on_news(NEWS)
+
+    assert world.line.refused == ""
+    assert world.fleet.added == ["zerodha-trader"]
 
 
 def test_an_answer_that_is_none_counts_as_not_taken(world, host, posts):

@@ -204,6 +204,14 @@ class BrokerAdapter(ABC):
         del token
         raise ConfigurationError(f"A {self.title} login cannot be taken over from another program.")
 
+    @classmethod
+    def login_name(cls, user_id: str, credentials: Mapping[str, str]) -> str:  # noqa: ARG003 - part of the contract
+        """Return whose login it is, the same for each of the user's sessions whatever app it came by.
+
+        `user_id` is a session's; two programs that feed the same one are told apart by it.
+        """
+        return user_id
+
     async def logout(self) -> None:  # noqa: B027 - empty on purpose: not every broker has the call
         """End the broker session, where the broker has such a call."""
 

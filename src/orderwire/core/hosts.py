@@ -91,6 +91,10 @@ class ToHost(Struct, frozen=True, kw_only=True):
     version: str
     service: str
     """This process of the service."""
+    home: str = ""
+    """Which service, in words: the same for each of its processes, another's differs."""
+    process: int = 0
+    """What ends it."""
     number: int = 0
     """Grows with every webhook of this process: an older one that is sent again is refused."""
     state_mark: str = ""
@@ -124,6 +128,15 @@ def protocol_problem(*, ours: str, theirs: str, protocol: int) -> str:
     return (
         f"The part in the host is orderwire {theirs}, the service is {ours}: they speak different protocols "
         f"({protocol}, {PROTOCOL}). Install the same version for both and restart them."
+    )
+
+
+def taken(told: ToHost, *, first: str, process: int) -> str:
+    """Say to a service that the host is another's."""
+    ends = f", process {process}" if process else ""
+    return (
+        f"This host is followed by {first}{ends} already; {told.home or 'another orderwire'} is given no login of it. "
+        "One host has one orderwire: stop that one, and this one takes over by itself, or stop this one."
     )
 
 

@@ -19,14 +19,23 @@ from orderwire.brokers.checklist import Finding, first_day
 from orderwire.brokers.http import BrokerHttp, open_client
 from orderwire.brokers.registry import BrokerRegistry
 from orderwire.clock import Clock
+from orderwire.core.events import Event, EventType
 from orderwire.core.health import FEED_COUNTS, FeedHealth, FleetHealth
 from orderwire.core.instruments import Instrument, InstrumentTable
 from orderwire.core.orders import AccountId, OrderId, session_date
 from orderwire.core.recovery import FeedStatus, Freshness
+from orderwire.core.seats import Holder
 from orderwire.engine import EventEngine
-from orderwire.errors import ConfigurationError, NotFoundError, OrderwireError
+from orderwire.errors import (
+    BrokerUnreachableError,
+    ConfigurationError,
+    FedElsewhereError,
+    NotFoundError,
+    OrderwireError,
+)
 from orderwire.feeds.loop import FeedLoop
 from orderwire.feeds.poller import HeldOrders
+from orderwire.feeds.seats import Seats, names_of
 from orderwire.feeds.supervisor import (
     ConnectLimiter,
     FeedSupervisor,
@@ -44,6 +53,8 @@ _QUESTIONS_WAIT = 180.0
 _SWITCH_WAIT = 2.0
 _END_WAIT = 3.0
 """Seconds a feed may take to end; then it is left behind, and nothing of it passes any more."""
+_SEAT_PACE = 1.0
+"""Seconds between the looks whether another orderwire has let go of an account."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +137,16 @@ class FleetTools:
     """Why an account may not run, empty when it may."""
     on_gone: Callable[[AccountId], None] = lambda _account: None
     """Told of each account that has no feed here any more."""
+    seats: Seats | None = None
+    """What keeps other services of this machine from feeding the same broker account; None: something else does."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """An account that another orderwire feeds, and the seats it waits for; each wait is an object of its own."""
+
+    broker: str
+    names: tuple[str, ...]
 
 
 class Fleet:
@@ -139,10 +160,14 @@ class Fleet:
         self._feeds: dict[AccountId, FeedSupervisor] = {}
         self._running: dict[AccountId, asyncio.Task[None]] = {}
         self._refused: dict[AccountId, tuple[str, FeedStatus]] = {}
-        """Accounts whose adapter could not be made: their broker, and why."""
+        """Accounts that may not run: their broker, and why."""
+        self._waiting: dict[AccountId, _Waiting] = {}
+        """Those of them that begin by themselves when another orderwire lets go."""
+        self._giving_way: set[asyncio.Task[None]] = set()
         self._left: Counter[tuple[str, str]] = Counter()
         """What feeds that have ended had counted, by broker and name."""
         self._ticker: asyncio.Task[None] | None = None
+        self._sitter: asyncio.Task[None] | None = None
         self._instruments: dict[str, DailyInstruments] = {}
         self._loading: dict[str, asyncio.Lock] = {}
         self._logging_in: dict[AccountId, asyncio.Lock] = {}
@@ -339,6 +364,7 @@ class Fleet:
         self.loop.submit(self._adopt(account, token, check=check)).add_done_callback(ended)
 
     async def _login(self, account: AccountId, grant: Mapping[str, str]) -> BrokerSession:
+        self.adapter(account)  # it may have ended since it was asked for
         feed = self._feeds[account]
         async with self._logging_in.setdefault(account, asyncio.Lock()):
             session = await self._log_in(feed.adapter, grant)
@@ -361,7 +387,9 @@ class Fleet:
 
     async def _renew(self, account: AccountId) -> BrokerSession | None:
         """Log in anew, unless somebody else did while we waited for our turn: a second login would end the first."""
-        adapter = self._feeds[account].adapter
+        adapter = self.find(account)
+        if adapter is None:
+            raise BrokerUnreachableError(f"{account} has no feed just now.")
         if adapter.login_url() is not None or adapter.profile.follows_host:
             return None
         before = adapter.session
@@ -376,12 +404,24 @@ class Fleet:
         return session
 
     async def _use(self, adapter: BrokerAdapter, session: BrokerSession) -> None:
+        account, seats = adapter.profile.account, self._tools.seats
+        self._tools.logins.keep_session(account, session)
+        if seats is not None and (self.find(account) is adapter or account in self._waiting):
+            names = names_of(type(adapter), adapter.profile, user_id=session.user_id)
+            holder = await seats.take(account, names)
+            if (
+                holder is not None
+            ):  # only now it is known whose login it is; it is used when the other lets go
+                if self.find(account) is adapter:
+                    self._give_way(account, _Waiting(adapter.name, names), holder)
+                raise FedElsewhereError(holder.words)
         adapter.session = session
-        self._tools.logins.keep_session(adapter.profile.account, session)
         await self._load_instruments(adapter)
 
     async def _load_instruments_for(self, account: AccountId) -> None:
-        await self._load_instruments(self._feeds[account].adapter)
+        adapter = self.find(account)
+        if adapter is not None:  # else its feed is about to end
+            await self._load_instruments(adapter)
 
     async def _load_instruments(self, adapter: BrokerAdapter) -> None:
         """Load the day's list once per broker; an order with an unknown instrument is shown flagged anyway."""
@@ -428,10 +468,13 @@ class Fleet:
             instruments=self._load_instruments_for,
         )
         self._ticker = asyncio.create_task(self._tick())
+        if tools.seats is not None:
+            self._sitter = asyncio.create_task(self._await_seats(tools.seats))
 
     async def _close(self) -> None:
-        if self._ticker is not None:
-            self._ticker.cancel()
+        for task in (self._ticker, self._sitter, *self._giving_way):
+            if task is not None:
+                task.cancel()
         for task in self._running.values():
             task.cancel()
         if self._running:
@@ -440,6 +483,8 @@ class Fleet:
             feed.close()
         self._running.clear()
         self._feeds.clear()
+        if self._tools.seats is not None:
+            self._tools.seats.close()
         if self._client is not None:
             await self._client.aclose()
 
@@ -460,7 +505,9 @@ class Fleet:
                 raise ConfigurationError(refusal)
             adapter = self._adapter(account, self._http)
         except OrderwireError as error:
-            self._refuse(account, str(error))
+            self._refuse(account.profile.account, account.broker, str(error))
+            return
+        if await self._is_fed_elsewhere(adapter, account):
             return
         adapter.session = self._still_valid(account.session)
         feed = FeedSupervisor(adapter, self._around, push=account.push)
@@ -477,27 +524,93 @@ class Fleet:
         )
         return make_adapter(kind, account.profile, tools)
 
-    def _refuse(self, account: FeedAccount, why: str) -> None:
-        _log.error("account without a feed", account=account.profile.account, reason=why)
+    def _refuse(self, account: AccountId, broker: str, why: str) -> None:
+        known = self._refused.get(account)
+        if known is not None and known[1].detail == why:
+            return
+        _log.error("account without a feed", account=account, reason=why)
         status = FeedStatus(
-            account=account.profile.account,
-            freshness=Freshness.STALE,
-            since=self._tools.clock.now(),
-            detail=why,
+            account=account, freshness=Freshness.STALE, since=self._tools.clock.now(), detail=why
         )
-        self._refused[account.profile.account] = (account.broker, status)
+        self._refused[account] = (broker, status)
+        self._tools.engine.put(Event(EventType.FEED_STATUS, status))
 
     async def _end(self, account: AccountId) -> None:
+        self._refused.pop(account, None)
+        self._waiting.pop(account, None)
+        await self._end_feed(account)
+        if self._tools.seats is not None and account not in self._feeds:
+            self._tools.seats.release(account)
+
+    async def _end_feed(self, account: AccountId) -> None:
         task, feed = self._running.pop(account, None), self._feeds.pop(account, None)
         if feed is not None:
             left = feed.health()
             self._left.update({(left.broker, what): count for what, count in left.counts.items()})
-        self._refused.pop(account, None)
         if task is not None:
             task.cancel()
             await asyncio.wait({task}, timeout=_END_WAIT)
         if feed is not None:
             feed.close()
+
+    # --- one orderwire for an account ------------------------------------------------------------------
+
+    async def _is_fed_elsewhere(self, adapter: BrokerAdapter, account: FeedAccount) -> bool:
+        """Take the account's seats, as far as it is known whose it is; where another has one, wait for it."""
+        name, seats = adapter.profile.account, self._tools.seats
+        if seats is None:
+            return False
+        user_id = account.session.user_id if account.session is not None else ""
+        names = names_of(type(adapter), adapter.profile, user_id=user_id)
+        waiting = self._waiting[name] = _Waiting(account.broker, names)
+        holder = await seats.take(name, names)
+        if self._waiting.get(name) is not waiting:  # it was removed, or begun anew, while somebody was asked
+            return True
+        if holder is None:
+            del self._waiting[name]
+            self._refused.pop(name, None)
+        else:
+            self._refuse(name, account.broker, holder.words)
+        return holder is not None
+
+    def _give_way(self, account: AccountId, waiting: _Waiting, holder: Holder) -> None:
+        """End a feed that turned out to be another orderwire's, from inside it, and wait."""
+        self._waiting[account] = waiting
+
+        async def end() -> None:
+            await self._end_feed(account)
+            if self._waiting.get(account) is waiting:
+                if self._tools.seats is not None:
+                    self._tools.seats.release(account)
+                self._refuse(account, waiting.broker, holder.words)
+
+        ending = asyncio.create_task(end())
+        self._giving_way.add(ending)
+        ending.add_done_callback(self._giving_way.discard)
+
+    async def _await_seats(self, seats: Seats) -> None:
+        """Begin the feeds of accounts whose other orderwire has let go; say so when it is another one now."""
+        while True:
+            await asyncio.sleep(_SEAT_PACE)
+            for account, waiting in list(self._waiting.items()):
+                if account in self._refused:
+                    await self._look_at_seat(seats, account, waiting)
+
+    async def _look_at_seat(self, seats: Seats, account: AccountId, waiting: _Waiting) -> None:
+        holder = await seats.take(account, waiting.names)
+        if self._waiting.get(account) is not waiting:
+            return
+        if holder is not None:
+            self._refuse(account, waiting.broker, holder.words)
+            return
+        try:
+            kept = await asyncio.to_thread(self._tools.logins.account, account)
+        except OrderwireError as error:  # the database is busy: the next look tells
+            _log.warning("a feed that may begin does not", account=account, error=str(error))
+            return
+        if self._waiting.get(account) is waiting:
+            _log.info("the other orderwire has let go", account=account)
+            await self._begin(kept)
 
     def _still_valid(self, session: BrokerSession | None) -> BrokerSession | None:
         if session is None or (session.expires_at and session.expires_at <= self._tools.clock.now()):

@@ -36,6 +36,7 @@ from orderwire.core.hosts import (
     ToHost,
     mark,
     protocol_problem,
+    taken,
 )
 from orderwire.errors import ConfigurationError
 from orderwire.openalgo.announcer import NAMESPACE, ROOM, Announcer
@@ -123,6 +124,9 @@ class Mount:
         self._heard_at = 0.0
         self._said, self._asked_host_at = HostState(user=""), -ASK_HOST_AGAIN
         self._service: tuple[str, int] = ("", 0)
+        self._follows: tuple[str, int] = ("", 0)
+        """Which service posts to us, and its process."""
+        self._sent_away = ""
         self._postbacks: dict[str, list[str]] = {}
         self._holds = ""
         """Mark of the state that the service holds."""
@@ -359,6 +363,9 @@ class Mount:
             return jsonify(status="error", message="That is no message of the service."), 400
         if told.service == self._service[0] and told.number <= self._service[1]:
             return jsonify(status="error", message="That was said before."), 409
+        another = self._another(told)
+        if another:
+            return jsonify(status="error", message=another, taken=True), 409
         self._service = (told.service, told.number)
         state = self._state()
         try:
@@ -367,6 +374,18 @@ class Mount:
             self._is("refused", str(error))
             return jsonify(status="error", message=str(error)), 409
         return Response(msgspec.json.encode(self._asked(state)), mimetype="application/json")
+
+    def _another(self, told: ToHost) -> str:
+        """Say whose we are when a second service posts while the first does, and forget the first once it is gone."""
+        first, process = self._follows
+        if first in {"", told.home} or time.monotonic() - self._heard_at > GONE_AFTER:
+            self._follows, self._sent_away = (told.home, told.process), ""
+            return ""
+        why = taken(told, first=first, process=process)
+        if why != self._sent_away:
+            self._sent_away = why
+            _log.warning("orderwire: %s", why)
+        return why
 
     def _is_signed(self, body: bytes) -> bool:
         at = request.headers.get(webhooks.TIMESTAMP, "")

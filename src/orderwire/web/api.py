@@ -37,6 +37,7 @@ from orderwire.core.rollout import Choice
 from orderwire.core.sizing import order_to_close, order_to_reach, split
 from orderwire.errors import (
     BrokerUnreachableError,
+    FedElsewhereError,
     InvalidRequestError,
     NotFoundError,
     OrderRefusedError,
@@ -127,6 +128,7 @@ _CODES: Final[tuple[tuple[type[OrderwireError], int], ...]] = (
     (OrderRefusedError, 400),
     (SessionExpiredError, 403),
     (PermissionRefusedError, 403),
+    (FedElsewhereError, 403),
     (RateLimitedError, 429),
 )
 """What our errors are in OpenAlgo's codes; everything else is 500."""

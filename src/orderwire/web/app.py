@@ -37,6 +37,7 @@ from orderwire.core.orders import AccountId
 from orderwire.errors import (
     BrokerUnreachableError,
     ConfigurationError,
+    FedElsewhereError,
     InvalidRequestError,
     NotFoundError,
     OrderRefusedError,
@@ -117,6 +118,7 @@ _STATUS: Final[tuple[tuple[type[OrderwireError], int], ...]] = (
     (NotFoundError, 404),
     (SessionExpiredError, 409),
     (PermissionRefusedError, 409),
+    (FedElsewhereError, 409),
     (OrderRefusedError, 422),
     (RateLimitedError, 429),
     (BrokerUnreachableError, 503),

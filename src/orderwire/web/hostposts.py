@@ -12,6 +12,7 @@ from typing import Final
 import httpx2
 import msgspec
 import structlog
+from msgspec import Struct
 
 from orderwire.brokers.adapter import plaintext_refusal
 from orderwire.clock import Clock
@@ -29,6 +30,15 @@ LANE: Final = "host"
 PATH: Final = "/orderwire/exchange"
 PATIENCE: Final = 5.0
 BACK_OFF: Final = (1.0, 2.0, 4.0, 8.0)
+
+
+class _TakenError(OrderwireError):
+    """The host follows another service."""
+
+
+class _Refusal(Struct):
+    message: str
+    taken: bool = False
 
 
 class HostPosts:
@@ -93,9 +103,14 @@ class HostPosts:
         try:
             answer = self._ask(told)
             user = self._line.admit(answer)
+        except _TakenError as error:
+            self._line.refuse(str(error))
+            self._failed(str(error))
+            return False
         except (httpx2.HTTPError, msgspec.MsgspecError, OrderwireError) as error:
             self._failed(f"{type(error).__name__}: {error}")
             return False
+        self._line.refuse("")
         more = bool(told.events) or answer.state is not None or user != self._user
         self._user, self._places = user, dict(answer.places)
         self._posted_at, self._failures, self._said = self._clock.monotonic(), 0, ""
@@ -107,6 +122,8 @@ class HostPosts:
             body, secret=self._secret, message_id=f"{told.service}-{told.number}", at=at
         )
         reply = self._client.post(self._url + PATH, content=body, headers=headers)
+        if not reply.is_success and (why := _taken(reply.content)):
+            raise _TakenError(why)
         if not reply.is_success:
             raise OrderwireError(f"it answered {reply.status_code}: {reply.text[:200]}")
         return msgspec.json.decode(reply.content, type=FromHost)
@@ -118,3 +135,12 @@ class HostPosts:
         if why != self._said:
             self._said = why
             _log.warning("host not told", host=self._url, error=why)
+
+
+def _taken(body: bytes) -> str:
+    """Return why the host follows another service, empty where it refused for something else."""
+    try:
+        refusal = msgspec.json.decode(body, type=_Refusal)
+    except msgspec.MsgspecError:
+        return ""
+    return refusal.message[:500] if refusal.taken else ""

@@ -6,6 +6,7 @@ One process of one host is told of a user's accounts. It either asks here, over 
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import threading
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 import structlog
 
-from orderwire.brokers.adapter import FOLLOWS, BrokerAdapter, BrokerSession
+from orderwire.brokers.adapter import FOLLOWS, AccountProfile, BrokerAdapter, BrokerSession
 from orderwire.brokers.registry import BrokerRegistry
 from orderwire.clock import Clock
 from orderwire.core.events import Event, EventType
@@ -41,11 +42,13 @@ from orderwire.engine import EventEngine
 from orderwire.errors import (
     BrokerUnreachableError,
     ConfigurationError,
+    FedElsewhereError,
     InvalidRequestError,
     NotFoundError,
     OrderwireError,
 )
 from orderwire.feeds.fleet import FeedAccount, Fleet
+from orderwire.feeds.seats import names_of, of_this_machine
 from orderwire.store import hosts as kept
 from orderwire.store import outbox
 from orderwire.store.accounts import Account, Accounts
@@ -63,6 +66,9 @@ KEY_LABEL: Final = "the host's own key"
 ASK_AGAIN: Final = 5.0
 """Seconds after which a token is handed over again when the broker could not be reached."""
 
+_PASSING: Final = (BrokerUnreachableError, FedElsewhereError, TimeoutError, NotFoundError, RuntimeError)
+"""Why a login is not used now, and may be later."""
+
 _NAME = re.compile(r"[^a-z0-9._@-]")
 
 
@@ -78,6 +84,8 @@ class HostTools:
     clock: Clock
     version: str
     url: str
+    home: str = ""
+    """Which service this is, in words for the host's operator."""
 
 
 @dataclass(slots=True)
@@ -114,6 +122,9 @@ class HostLine:
     def __init__(self, tools: HostTools) -> None:
         self._tools = tools
         self._service = secrets.token_hex(4)
+        self.process = os.getpid()
+        self._refused = ""
+        """Why the host follows another service, empty while it does not."""
         self._bell = threading.Condition()  # guards all below
         self._rung = 0
         self._closed = False
@@ -177,6 +188,20 @@ class HostLine:
             self._settle(user, asked.state)
         return user
 
+    @property
+    def refused(self) -> str:
+        """Why the host gives us no login, empty while it does."""
+        return self._refused
+
+    def refuse(self, why: str) -> None:
+        """The host follows another service (empty: it does not any more): what uses its login is fed by that one."""
+        if why == self._refused:
+            return
+        self._refused = why
+        for account in self._tools.accounts.all():
+            if self._tools.accounts.credentials(account.id).get("session") == FOLLOWS:
+                self._tools.fleet().add(account.id)
+
     def leave(self, user: str, instance: str) -> None:
         """Note that a host's process says good-bye: another may come at once."""
         with self._bell:
@@ -234,6 +259,8 @@ class HostLine:
             protocol=PROTOCOL,
             version=tools.version,
             service=self._service,
+            home=tools.home,
+            process=self.process,
             state_mark=handed.state_mark if handed else "",
             events=events,
             places=reached,
@@ -412,7 +439,9 @@ class HostLine:
         return self._shared(account.id, account.broker, held)
 
     def refusal(self, account: FeedAccount) -> str:
-        """Say why an account may not log in: each login with the host's app key would end the host's."""
+        """Say why an account may not run: its host is another's, or each of its logins would end the host's."""
+        if self._refused and account.profile.follows_host:
+            return self._refused
         return self._shared(account.profile.account, account.broker, account.profile.credentials)
 
     def _shared(self, account: AccountId, broker: str, credentials: Mapping[str, str]) -> str:
@@ -445,7 +474,7 @@ class HostLine:
     def _handed_over(self, account: AccountId, wanted: _Wanted, error: BaseException | None) -> None:
         with self._bell:
             wanted.problem = "" if error is None else f"{account}: {error or type(error).__name__}"
-            if isinstance(error, BrokerUnreachableError | TimeoutError | NotFoundError | RuntimeError):
+            if isinstance(error, _PASSING):
                 wanted.asked, wanted.again_at = False, self._tools.clock.monotonic() + ASK_AGAIN
         if error is not None:
             _log.warning("login not taken over", account=account, error=str(error))
@@ -498,6 +527,23 @@ def shared_apps(accounts: Accounts, brokers: BrokerRegistry, database: Database)
             )
         if told:
             found[account.id] = told
+    return found
+
+
+def fed_elsewhere(accounts: Accounts, brokers: BrokerRegistry) -> dict[str, str]:
+    """Return the accounts that an orderwire of this machine feeds, in words; asked while this one does not run."""
+    machine, found = of_this_machine(), dict[str, str]()
+    for account in accounts.all():
+        kind = brokers.classes.get(account.broker)
+        if kind is None:
+            continue
+        profile = AccountProfile(
+            account=account.id, credentials=accounts.credentials(account.id), addresses=account.addresses
+        )
+        for name in names_of(kind, profile, user_id=account.session_user):
+            holder = machine.holder(name)
+            if holder is not None:
+                found[account.id] = holder.words
     return found
 
 

@@ -32,7 +32,7 @@ from orderwire.store.pilot import RolloutChange
 from orderwire.store.survey import Severity, Voices
 from orderwire.store.users import Role, Scope, Users
 from orderwire.store.vault import Vault
-from orderwire.web.hosts import HostLine, shared_apps
+from orderwire.web.hosts import HostLine, fed_elsewhere, shared_apps
 from orderwire.web.ports import Book, Feeds, OrderDesk
 
 T = TypeVar("T")
@@ -268,6 +268,17 @@ class SharedApps(_Command):
 
     def perform(self, office: Office) -> Any:
         return shared_apps(office.accounts, office.brokers, _there(office.database))
+
+
+class FedElsewhere(_Command):
+    """List what another orderwire has: our host, or an account (a running service says it of each account itself)."""
+
+    def perform(self, office: Office) -> Any:
+        host = {"host": office.hosts.refused} if office.hosts is not None and office.hosts.refused else {}
+        if office.fleet is not None:
+            return host
+        fed = fed_elsewhere(office.accounts, office.brokers)
+        return host | {f"account {account}": why for account, why in fed.items()}
 
 
 class RemoveAccount(_Command):
@@ -575,6 +586,7 @@ COMMANDS: Mapping[str, type[Any]] = {
     "accounts.add": AddAccount,
     "accounts.list": ListAccounts,
     "accounts.shared": SharedApps,
+    "accounts.fed": FedElsewhere,
     "accounts.remove": RemoveAccount,
     "accounts.erase": EraseAccount,
     "accounts.login": LoginAccount,

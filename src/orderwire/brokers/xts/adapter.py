@@ -277,6 +277,15 @@ class XtsAdapter(BrokerAdapter):
         await twin(self, session)._probe_token("it was taken over from the host")  # noqa: SLF001 - one of us
         return session
 
+    @classmethod
+    def login_name(cls, user_id: str, credentials: Mapping[str, str]) -> str:
+        """Leave out what a token's own claim adds to the login's name: the app key, or INTERACTIVE (xts.md §1.3)."""
+        name = user_id.upper()
+        for added in (credentials.get("app_key", "").upper(), "INTERACTIVE"):
+            if added:
+                name = name.removesuffix(f"_{added}")
+        return name
+
     async def _look_up(self) -> answers.Lookup:
         body = {
             "accesspassword": self._addresses["hostlookup_word"],
