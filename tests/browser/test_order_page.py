@@ -161,7 +161,7 @@ def test_the_address_says_what_is_shown_so_that_a_reload_and_a_link_show_the_sam
     page.reload()
     expect(page.locator("#shown")).to_have_text("4 orders")
     page.locator("#filter").fill("tcs")
-    page.locator("#states").get_by_text("Working").click()
+    page.get_by_role("radio", name="Working").check()
     page.locator("#account").select_option("acc")
     expect(page.locator("#shown")).to_have_text("1 of 4 orders")
     page.wait_for_url("**/?account=acc&state=working&q=tcs")
@@ -179,6 +179,20 @@ def test_the_address_says_what_is_shown_so_that_a_reload_and_a_link_show_the_sam
     page.reload()
     expect(page.get_by_role("tab", name="Trades")).to_have_attribute("aria-selected", "true")
     expect(page.locator("#panel-orders")).to_be_hidden()
+
+
+@pytest.mark.parametrize("size", [{"width": 1280, "height": 800}, PHONE], ids=["window", "phone"])
+def test_a_busy_day_does_not_push_the_new_order_button_onto_a_line_of_its_own(house, page, size):
+    page.set_viewport_size(size)
+    for number in range(120):
+        house.log.change(order(number=number))
+    page.reload()
+    expect(page.locator("#shown")).to_have_text("120 orders")
+
+    def top(selector):
+        return page.locator(selector).bounding_box()["y"]
+
+    assert abs(top("#new-order") - top("#refresh")) < 5
 
 
 def test_an_address_of_somebody_elses_account_shows_ones_own(house, page):
