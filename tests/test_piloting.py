@@ -1,5 +1,9 @@
+import os
+import pwd
+
 import pytest
 
+from orderwire.console import who
 from test_cli import made, run
 
 __all__ = ["made", "run"]
@@ -15,7 +19,7 @@ def test_a_pilot_is_steered_from_the_command_line(made):
     assert "Stage 10 %" in shown
     assert "Switched off: jainam" in shown
     history = made("rollout", "history")
-    assert [word in history for word in ("week 1", "alert", "mended", "tokens", "cli")] == [True] * 5
+    assert [word in history for word in ("week 1", "alert", "mended", "tokens", "cli:")] == [True] * 5
 
 
 def test_a_step_is_asked_with_the_numbers_beside_it(made):
@@ -53,3 +57,29 @@ def test_the_master_switch_is_shown(made, monkeypatch):
 def test_a_users_choice_is_taken_for_them(made):
     assert "asha: out" in made("rollout", "choose", "asha", "out")
     assert "There is no user ravi" in made("rollout", "choose", "ravi", "in", fails=True)
+
+
+def test_the_history_names_who_sat_at_the_command_line(made, monkeypatch):
+    """Under sudo too: the terminal's login stays. Without a terminal it is whoever the process runs as."""
+    monkeypatch.setattr(os, "getlogin", lambda: "ravi")
+    made("rollout", "set", "10", "--why", "week 1", "--yes")
+
+    def no_terminal():
+        raise OSError("no terminal")
+
+    monkeypatch.setattr(os, "getlogin", no_terminal)
+    made("rollout", "set", "25", "--why", "week 3", "--yes")
+
+    history = made("rollout", "history")
+    assert "cli:ravi" in history
+    assert f"cli:{pwd.getpwuid(os.geteuid()).pw_name}" in history
+
+
+def test_a_user_without_a_name_is_named_by_number(monkeypatch):
+    def no_terminal():
+        raise OSError("no terminal")
+
+    monkeypatch.setattr(os, "getlogin", no_terminal)
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_000)
+
+    assert who() == "cli:4000000000"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,9 +33,9 @@ def operate(settings: Settings, command: str, **arguments: Any) -> Any:
     """Carry out an operator's command (`web/operations.py`) and return its plain result.
 
     The running service does it; where none runs, the records are opened and it is done here. An argument of None
-    is left out. Raises OrderwireError.
+    is left out. The audit is told who asked (`who`). Raises OrderwireError.
     """
-    given = {name: value for name, value in arguments.items() if value is not None}
+    given = {"by": who()} | {name: value for name, value in arguments.items() if value is not None}
     path = service.control_socket(settings)
     if path.exists():
         try:
@@ -45,6 +47,22 @@ def operate(settings: Settings, command: str, **arguments: Any) -> Any:
         return operations.perform(records.office(), command, given)
     finally:
         records.database.close()
+
+
+def who() -> str:
+    """Name whoever sits at this command line: by the login of the terminal, which sudo keeps, else by the process."""
+    try:
+        name = os.getlogin()
+    except OSError:  # no terminal: a timer, a container
+        name = _name_of(os.geteuid())
+    return f"cli:{name}"
+
+
+def _name_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
 
 
 def print_table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from rich.progress import (
 
 from orderwire.clock import SystemClock
 from orderwire.config import Settings
-from orderwire.console import DataDir, err, operate, out, read_settings
+from orderwire.console import DataDir, err, operate, out, read_settings, who
 from orderwire.core.orders import IST, AccountId
 from orderwire.errors import ConfigurationError
 from orderwire.store import backup as copies
@@ -143,10 +143,10 @@ def _restore(settings: Settings, source: Path | None, *, sure: bool) -> None:
     clock = SystemClock()
     with err.status("Restoring …"):
         if source is not None:
-            copies.restore(source, Path(database.removeprefix("sqlite:///")), clock=clock)
+            copies.restore(source, Path(database.removeprefix("sqlite:///")), clock=clock, by=who())
         else:
             with _opened(settings) as opened:
-                copies.begin_anew(opened, source="pg_restore", by="cli")
+                copies.begin_anew(opened, source="pg_restore", by=who())
     out.print("Restored. Every change log has a new epoch: clients take a snapshot.")
 
 
