@@ -4,13 +4,14 @@ from decimal import Decimal
 
 import pytest
 
-from orderwire.core.books import odd_rows
+from orderwire.core.books import BookRows, odd_rows
 from orderwire.core.orders import AccountId, Holding, ModifyRequest, OrderRequest
 from orderwire.errors import (
     BrokerUnreachableError,
     InvalidRequestError,
     OrderRefusedError,
     OrderwireError,
+    ProtocolViolationError,
     RateLimitedError,
     SessionExpiredError,
     StoreError,
@@ -93,7 +94,8 @@ def test_an_answer_arrives_with_its_type():
 
 def test_holdings_arrive_with_what_could_not_be_read_of_them():
     held = Holding(account=AccountId("a"), symbol="TCS", exchange="NSE", quantity=1)
-    answer = requests.HeldRows(rows=[held], odd=["a row without a quantity"])
+    read = BookRows([held], odd=[ProtocolViolationError("a row without a quantity", raw=b"{}")])
+    answer = requests.Rows.of(read)
 
     book = requests.opened(requests.answered(answer), requests.ReadHoldings()).book()
 

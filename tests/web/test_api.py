@@ -459,6 +459,34 @@ class TestAsking:
         }
         assert data["unreadable"] == 0
 
+    @pytest.mark.parametrize(
+        ("call", "fields"),
+        [
+            ("closeposition", {}),
+            (
+                "placesmartorder",
+                {
+                    "symbol": "INFY",
+                    "exchange": "NSE",
+                    "action": "BUY",
+                    "quantity": 10,
+                    "position_size": 10,
+                    "product": "MIS",
+                },
+            ),
+        ],
+    )
+    def test_nothing_is_sent_on_positions_that_cannot_all_be_read(self, house, program, call, fields):
+        """The one that cannot be read may be the one that is meant."""
+        odd = [ProtocolViolationError("a position without a quantity")]
+        house.desk.positions = lambda account: BookRows([position()], odd=odd)
+
+        answer = said(program.call(call, **fields), 500)
+
+        assert "1 of the positions of acc cannot be read (a position without a quantity)" in answer["message"]
+        assert house.desk.placed == []
+        assert said(program.call("positionbook"))["unreadable"] == 1
+
     def test_holdings_that_could_not_be_read_are_counted(self, house, program):
         house.desk.holdings = lambda account: BookRows([], odd=[ProtocolViolationError("a row of nothing")])
 

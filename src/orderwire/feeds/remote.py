@@ -159,12 +159,12 @@ class RemoteDesk:
 
     def positions(self, account: AccountId) -> Sequence[Position]:
         """Read the net positions from the broker now."""
-        found: Sequence[Position] = self._errands.run(account, requests.ReadPositions())
-        return found
+        found: requests.Rows[Position] = self._errands.run(account, requests.ReadPositions())
+        return found.book()
 
     def holdings(self, account: AccountId) -> Sequence[Holding]:
         """Read what the demat account holds."""
-        found: requests.HeldRows = self._errands.run(account, requests.ReadHoldings())
+        found: requests.Rows[Holding] = self._errands.run(account, requests.ReadHoldings())
         return found.book()
 
     def funds(self, account: AccountId) -> Funds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -40,6 +40,8 @@ from orderwire.errors import (
 )
 from orderwire.feeds.desk import Desk
 from orderwire.feeds.fleet import Fleet
+
+V = TypeVar("V")
 
 TakePostback = Callable[[AccountId, PostbackHint, PostbackRequest, int], None]
 
@@ -107,34 +109,38 @@ class Cancel(Request, frozen=True, kw_only=True):
         return counter.desk.cancel(account, OrderId(self.order_id))
 
 
+class Rows(Struct, Generic[V], frozen=True, kw_only=True):
+    """The rows of a book, and of those that could not be read why not."""
+
+    rows: list[V]
+    odd: list[str]
+
+    @classmethod
+    def of(cls, book: Sequence[V]) -> Rows[V]:
+        """Return what an adapter read, to be sent."""
+        return Rows(rows=list(book), odd=[str(error) for error in odd_rows(book)])
+
+    def book(self) -> BookRows[V]:
+        """Return it as the adapter read it."""
+        return BookRows(self.rows, odd=[ProtocolViolationError(why) for why in self.odd])
+
+
 class ReadPositions(Request, frozen=True, kw_only=True):
     """Read the net positions."""
 
-    ANSWER: ClassVar[Any] = list[Position]
+    ANSWER: ClassVar[Any] = Rows[Position]
 
     def perform(self, counter: Counter, account: AccountId, command_id: str) -> Any:  # noqa: ARG002
-        return counter.desk.positions(account)
-
-
-class HeldRows(Struct, frozen=True, kw_only=True):
-    """Holdings, and of those that could not be read why not."""
-
-    rows: list[Holding]
-    odd: list[str]
-
-    def book(self) -> BookRows[Holding]:
-        """Return them as an adapter does."""
-        return BookRows(self.rows, odd=[ProtocolViolationError(why) for why in self.odd])
+        return Rows.of(counter.desk.positions(account))
 
 
 class ReadHoldings(Request, frozen=True, kw_only=True):
     """Read what the demat account holds."""
 
-    ANSWER: ClassVar[Any] = HeldRows
+    ANSWER: ClassVar[Any] = Rows[Holding]
 
     def perform(self, counter: Counter, account: AccountId, command_id: str) -> Any:  # noqa: ARG002
-        held = counter.desk.holdings(account)
-        return HeldRows(rows=list(held), odd=[str(error) for error in odd_rows(held)])
+        return Rows.of(counter.desk.holdings(account))
 
 
 class ReadFunds(Request, frozen=True, kw_only=True):

@@ -43,6 +43,7 @@ from orderwire.errors import (
     OrderRefusedError,
     OrderwireError,
     PermissionRefusedError,
+    ProtocolViolationError,
     RateLimitedError,
     SessionExpiredError,
 )
@@ -315,7 +316,7 @@ class Api:
         wanted = _signed(asked.position_size)
         fields = asked.model_dump()
         checked = forms.read_order(fields | {"quantity": 1})
-        held = _held(self._desk.positions(account.id), checked.exchange, checked.symbol, checked.product)
+        held = _held(self._all_positions(account.id), checked.exchange, checked.symbol, checked.product)
         order = order_to_reach(
             wanted, held=held, action=checked.side, quantity=int(float(str(asked.quantity)))
         )
@@ -433,8 +434,18 @@ class Api:
         message = "All Open Positions Squared Off" if results else "No Open Positions Found"
         return {"message": message, "results": results}
 
+    def _all_positions(self, account: AccountId) -> Sequence[Position]:
+        """Read the positions to act on. Raises ProtocolViolationError where one cannot be read: it may be the one meant."""
+        book = self._desk.positions(account)
+        odd = odd_rows(book)
+        if odd:
+            raise ProtocolViolationError(
+                f"{len(odd)} of the positions of {account} cannot be read ({odd[0]}), so nothing was sent. Look at the broker."
+            )
+        return book
+
     def _closing(self, wanted: str) -> Iterator[tuple[AccountId, OrderRequest]]:
-        held = [(a.id, p) for a in self._mine(wanted) for p in self._desk.positions(a.id) if p.quantity]
+        held = [(a.id, p) for a in self._mine(wanted) for p in self._all_positions(a.id) if p.quantity]
         for account, position in held:
             side, quantity = order_to_close(position.quantity)
             most = self._desk.freeze_quantity(account, position.exchange, position.symbol) or quantity
@@ -538,9 +549,12 @@ class Api:
     # --- asking: from the broker ----------------------------------------------------------------------
 
     def positionbook(self, asked: shapes.Request) -> dict[str, Any]:
-        """List the net positions, read from the broker now."""
-        held = [p for account in self._mine(asked.account) for p in self._desk.positions(account.id)]
-        return {"data": [rows.position_row(position) for position in held]}
+        """List the net positions, read from the broker now; `unreadable` counts those that nobody could read."""
+        books = [self._desk.positions(account.id) for account in self._mine(asked.account)]
+        return {
+            "data": [rows.position_row(position) for book in books for position in book],
+            "unreadable": sum(len(odd_rows(book)) for book in books),
+        }
 
     def holdings(self, asked: shapes.Request) -> dict[str, Any]:
         """List what the demat accounts hold, read from the broker now.

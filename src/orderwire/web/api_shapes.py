@@ -394,6 +394,7 @@ class PositionBookAnswer(Answer):
     """The net positions, read from the broker now."""
 
     data: list[PositionRow]
+    unreadable: int
 
 
 class PositionAnswer(Answer):
