@@ -93,7 +93,7 @@ bench-mounted: setup-dev pages ## Measure the way of a change into a host applic
 
 .PHONY: verdicts
 verdicts: setup-dev ## Play every simulated pilot with SEEDS=50 seeds, drawn anew, and compare the verdicts with the right ones
-	@$(BIN)/orderwire pilot verdicts --seeds $(or $(SEEDS),50) $(ARGS)
+	@$(BIN)/orderwire pilot verdicts --seeds $(or $(SEEDS),50) --jobs $(or $(JOBS),2) $(ARGS)
 
 drill-rollout: setup-dev ## Rehearse the rollout: shares, toggling under load, two processes, the guard
 	@$(PY) bench/rollout.py $(ARGS)

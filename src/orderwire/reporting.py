@@ -135,6 +135,8 @@ def verdicts(
     minutes: Annotated[int, typer.Option(min=1, max=simulation.FULL_DAY)] = 12,
     world: Annotated[list[str] | None, typer.Option(help="Only these worlds; may be repeated.")] = None,
     least: Annotated[float, typer.Option(help="Share of right verdicts that a world needs.")] = 0.9,
+    *,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that share the seeds.")] = 1,
 ) -> None:
     """Play each world with many seeds, drawn anew, and compare the verdicts with the right ones."""
     _quiet()
@@ -143,7 +145,7 @@ def verdicts(
     size = simulation.Pilot(users=users, minutes=minutes)
     out.print(f"Seeds {first} to {first + seeds - 1}, {users} users, {minutes} minutes a day.")
     given = []
-    for seed, told in simulation.judge_worlds(chosen, range(first, first + seeds), size):
+    for seed, told in simulation.judge_worlds(chosen, range(first, first + seeds), size, jobs=jobs):
         wrong = [
             name for name, verdict in told.items() if verdict is not simulation.truth(simulation.WORLDS[name])
         ]

@@ -68,6 +68,12 @@ def test_the_verdicts_of_many_worlds_are_counted_by_world():
     assert (second.expected, sum(second.given.values())) == (Verdict.NOT_ENOUGH_DATA, 2)
 
 
+def test_processes_that_share_the_seeds_say_the_same_in_the_same_order():
+    worlds, seeds, size = [world_of("critical incident")], [7, 8, 9], Pilot(weeks=1, users=4, minutes=2)
+
+    assert list(judge_worlds(worlds, seeds, size, jobs=2)) == list(judge_worlds(worlds, seeds, size))
+
+
 def test_worlds_that_trade_differently_share_no_exchange():
     with pytest.raises(InvalidRequestError, match="share no exchange"):
         list(judge_worlds([GOOD, World(name="busy", orders=90)], [1], Pilot()))

@@ -8,6 +8,7 @@ from orderwire.core.orders import AccountId
 from orderwire.core.rollout import Choice, Reason, Rollout
 from orderwire.errors import InvalidRequestError
 from orderwire.store import audit
+from orderwire.store.database import Database
 from orderwire.store.pilot import PilotRecords
 
 
@@ -108,3 +109,22 @@ def test_minutes_come_back_as_they_were_and_are_replaced_when_told_again(records
 
     assert records.minutes(5, 6) == [one]
     assert [t.events for t in records.minutes(5, 7)] == [0, 4]
+
+
+def test_the_last_of_what_is_told_of_a_minute_in_one_go_counts(records):
+    records.keep([Tally(minute=6, broker="paisa", cohort="manual", events=events) for events in (3, 4)])
+    records.keep([])
+
+    assert [t.events for t in records.minutes(6, 7)] == [4]
+
+
+def test_what_several_processes_tell_of_a_minute_is_added_also_in_one_go(shared, clock):
+    database = Database(shared, clock=clock)
+    records = PilotRecords(database, shared=True)
+
+    records.keep([Tally(minute=6, broker="paisa", cohort="manual", events=events) for events in (3, 4)])
+    records.keep([Tally(minute=6, broker="paisa", cohort="manual", events=5, accounts=2)])
+    told = records.minutes(6, 7)
+    database.close()
+
+    assert [(t.events, t.accounts) for t in told] == [(12, 2)]

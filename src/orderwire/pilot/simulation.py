@@ -8,14 +8,19 @@ computed from its parameters alone (`truth`), with the requirement's limits, and
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from math import erf, exp, log, sqrt
+from multiprocessing import get_context
 from random import Random
 from types import MappingProxyType
 from typing import Final
 
+import structlog
 from msgspec import Struct, field
 
 from orderwire.core.alerts import Notice
@@ -628,17 +633,31 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 def judge_worlds(
-    worlds: Sequence[World], seeds: Iterable[int], pilot: Pilot
+    worlds: Sequence[World], seeds: Iterable[int], pilot: Pilot, *, jobs: int = 1
 ) -> Iterator[tuple[int, Mapping[str, Verdict]]]:
     """Play every world once with each seed, on the same exchange days; gives each seed's verdicts by world.
 
-    Raises InvalidRequestError when the worlds' days or orders differ.
+    `jobs` processes share the seeds; they come in order all the same. Raises InvalidRequestError when the worlds'
+    days or orders differ.
     """
     if len({(world.orders, world.holidays) for world in worlds}) > 1:
         raise InvalidRequestError({"world": "Worlds that differ in orders or holidays share no exchange."})
-    for seed in seeds:
-        market = play_market(worlds[0], pilot, seed=seed)
-        yield seed, {world.name: _verdict(world, pilot, seed, market) for world in worlds}
+    told = partial(_judge_seed, worlds, pilot)
+    if jobs == 1:
+        yield from map(told, seeds)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_hush) as processes:
+        yield from processes.map(told, seeds)
+
+
+def _hush() -> None:
+    """Leave out the log lines of a rollout that is only played."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+
+
+def _judge_seed(worlds: Sequence[World], pilot: Pilot, seed: int) -> tuple[int, Mapping[str, Verdict]]:
+    market = play_market(worlds[0], pilot, seed=seed)
+    return seed, {world.name: _verdict(world, pilot, seed, market) for world in worlds}
 
 
 def _verdict(world: World, pilot: Pilot, seed: int, market: Market) -> Verdict:

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select
 
 from orderwire.core.evidence import Tally, merged
 from orderwire.core.orders import AccountId
@@ -17,6 +17,21 @@ from orderwire.store import audit, schema
 from orderwire.store.database import Database
 from orderwire.store.encoding import dumps, from_ns, loads
 from orderwire.store.statements import build
+
+_MINUTES = schema.pilot_minutes.c
+_THIS_MINUTE = and_(
+    _MINUTES.minute == bindparam("of_minute"),
+    _MINUTES.broker == bindparam("of_broker"),
+    _MINUTES.cohort == bindparam("of_cohort"),
+)
+_KEPT_MINUTE = select(_MINUTES.tally).where(_THIS_MINUTE)
+_FORGET_MINUTE = delete(schema.pilot_minutes).where(_THIS_MINUTE)
+_KEEP_MINUTE = insert(schema.pilot_minutes).values(
+    minute=bindparam("of_minute"),
+    broker=bindparam("of_broker"),
+    cohort=bindparam("of_cohort"),
+    tally=bindparam("of_tally"),
+)
 
 
 class RolloutChange(Struct, frozen=True, kw_only=True):
@@ -156,25 +171,22 @@ class PilotRecords:
 
     def keep(self, tallies: Iterable[Tally]) -> None:
         """Write minutes down; one that is there already is replaced, or added to where several tell of it."""
-        table = schema.pilot_minutes
-        given = sorted(tallies, key=lambda t: (t.minute, t.broker, t.cohort))
+        given = list(tallies)
 
         def work(connection: Connection) -> None:
-            if self._shared and given:
+            if self._shared:
                 connection.exec_driver_sql("LOCK TABLE pilot_minutes IN SHARE ROW EXCLUSIVE MODE")
+            whole: dict[tuple[int, str, str], Tally] = {}
             for tally in given:
-                key = (
-                    table.c.minute == tally.minute,
-                    table.c.broker == tally.broker,
-                    table.c.cohort == tally.cohort,
-                )
-                kept = connection.execute(select(table.c.tally).where(*key)).scalar()
-                whole = _added(loads(kept, Tally), tally) if kept and self._shared else tally
-                connection.execute(delete(table).where(*key))
-                row = {"minute": tally.minute, "broker": tally.broker, "cohort": tally.cohort}
-                connection.execute(insert(table), {**row, "tally": dumps(whole)})
+                key = (tally.minute, tally.broker, tally.cohort)
+                kept = (whole.get(key) or _kept_minute(connection, key)) if self._shared else None
+                whole[key] = _added(kept, tally) if kept else tally
+            connection.execute(_FORGET_MINUTE, [_named(key) for key in whole])
+            rows = [{**_named(key), "of_tally": dumps(tally)} for key, tally in whole.items()]
+            connection.execute(_KEEP_MINUTE, rows)
 
-        self._database.write(work)
+        if given:
+            self._database.write(work)
 
     def minutes(self, since: int, until: int) -> list[Tally]:
         """Return the minutes from `since` (included) to `until` (not), in minutes since the epoch, in order."""
@@ -190,6 +202,15 @@ class PilotRecords:
         """Return the first minute that was written down; None before any was."""
         with self._database.read() as connection:
             return connection.execute(select(func.min(schema.pilot_minutes.c.minute))).scalar()
+
+
+def _named(key: tuple[int, str, str]) -> dict[str, Any]:
+    return dict(zip(("of_minute", "of_broker", "of_cohort"), key, strict=True))
+
+
+def _kept_minute(connection: Connection, key: tuple[int, str, str]) -> Tally | None:
+    kept = connection.execute(_KEPT_MINUTE, _named(key)).scalar()
+    return loads(kept, Tally) if kept else None
 
 
 def _added(kept: Tally, told: Tally) -> Tally:
