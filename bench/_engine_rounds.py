@@ -424,7 +424,7 @@ def waits(both: tuple[str, ...], calm: Calm, *, scale: float) -> dict[str, Round
     with ExitStack() as stack:
         engines = {name: stack.enter_context(started(name)) for name in both}
         halting = in_turns(engines, calm, events=int(500 * scale), gap=1e-3)
-        idle = in_turns(engines, calm, events=int(2000 * scale), gap=3e-3)
+        idle = in_turns(engines, calm, events=int(1500 * scale), gap=2e-3)
         with awake():
             thousand = in_turns(engines, calm, events=int(1000 * scale), gap=1e-3)
             ten = in_turns(engines, calm, events=int(5000 * scale), gap=1e-4)
