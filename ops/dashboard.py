@@ -43,6 +43,7 @@ ROWS: list[tuple[str, list[Panel]]] = [
         "Engine",
         [
             ("Queue depth", "timeseries", "none", [("max(orderwire_queue_depth)", "now"), ("max(orderwire_queue_high_water)", "most")]),
+            ("Events", "timeseries", "ops", [("sum(orderwire_events_per_second)", "all processes")]),
             ("Events by type", "timeseries", "ops", [(f"sum by (type)(rate(orderwire_events_by_type_total[{RATE}]))", "{{type}}")]),
             ("Wait in the queue, p95", "timeseries", "s", [(_p(0.95, "orderwire_event_wait_seconds", "type"), "{{type}}")]),
             ("Handler time, p95", "timeseries", "s", [(_p(0.95, "orderwire_event_handling_seconds", "type"), "{{type}}")]),
@@ -89,6 +90,17 @@ ROWS: list[tuple[str, list[Panel]]] = [
             ("Odd ones", "timeseries", "none", [(f"sum by (broker)(orderwire_{name}_total)", f"{{{{broker}}}} {name.replace('_', ' ')}") for name in ("refused_observations", "held_observations", "surprising_transitions", "unknown_statuses", "unreadable_observations", "ties", "conflicts", "corrections", "hints")]),
             ("Postbacks that the book denied", "timeseries", "none", [("sum by (broker)(orderwire_postbacks_mismatched_total)", "{{broker}}")]),
             ("Postbacks", "timeseries", "none", [("sum by (result)(orderwire_postbacks_total)", "{{result}}")]),
+        ],
+    ),
+    (
+        "Between processes",
+        [
+            ("Changes published and followed", "timeseries", "ops", [(f"sum(rate(orderwire_bus_published_total[{RATE}]))", "published"), (f"sum by (source)(rate(orderwire_bus_followed_total[{RATE}]))", "followed, {{source}}")]),
+            ("Out of the ordinary", "timeseries", "none", [(f"sum(orderwire_bus_{name}_total)", name) for name in ("gaps", "missed", "parked", "repeated", "refused", "deaf")]),
+            ("Redis or database not reached", "timeseries", "none", [("sum by (loop)(orderwire_bus_failures_total)", "{{loop}}"), ("sum by (loop)(orderwire_bus_renewed_total)", "{{loop}} began anew")]),
+            ("Hears notices", "timeseries", "none", [("min by (instance)(orderwire_bus_hears)", "{{instance}}")]),
+            ("Notices", "timeseries", "ops", [(f"sum by (result)(rate(orderwire_bus_notices_total[{RATE}]))", "{{result}}")]),
+            ("Taken off the streams", "timeseries", "ops", [(f"sum(rate(orderwire_bus_trimmed_total[{RATE}]))", "trimmed")]),
         ],
     ),
     (

@@ -22,6 +22,7 @@ from orderwire.brokers.adapter import AccountProfile, AdapterTools, BrokerSessio
 from orderwire.brokers.checklist import Finding, first_day
 from orderwire.brokers.http import BrokerHttp, open_client
 from orderwire.brokers.registry import BrokerRegistry, load_brokers
+from orderwire.bus.counts import counted
 from orderwire.bus.wake import RedisWake
 from orderwire.clock import Clock, SystemClock
 from orderwire.config import Settings
@@ -382,6 +383,7 @@ class Service:
             clock=self.clock,
             brokers=tuple(self.records.brokers.classes),
             version=version("orderwire"),
+            bus=lambda: counted(self.bus),
             reasons=self.pilot.gate.reasons,
             decisions=self.pilot.gate.counts,
         )

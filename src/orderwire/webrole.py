@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from orderwire.arrival import place
 from orderwire.brokers.adapter import PostbackHint, PostbackRequest
+from orderwire.bus.counts import counted
 from orderwire.bus.follower import Follower
 from orderwire.bus.wake import RedisWake
 from orderwire.clock import SystemClock
@@ -151,6 +152,7 @@ class WebService:
             clock=self.clock,
             brokers=tuple(self.records.brokers.classes),
             version=version("orderwire"),
+            bus=lambda: counted(self.bus, [self.follower] if self.follower is not None else []),
         )
 
     def start(self) -> None:

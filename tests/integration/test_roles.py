@@ -17,6 +17,7 @@ import httpx2
 import pytest
 
 from cluster import PATIENCE, Cluster, new_database, postgres_server
+from house import PASSWORD
 from house import eventually as soon
 from orderwire.client import InDoubtError, Orders, OrderStream, RequestRefusedError
 from orderwire.console import operate
@@ -327,6 +328,19 @@ def test_commands_reach_the_owner_of_an_account_and_list_every_feed(cluster):
     said = operate(cluster.settings, "accounts.login", id=cluster.accounts[0])
     assert said["user_id"]
     cluster.await_live()
+
+
+def test_the_operators_page_shows_all_processes_together(cluster):
+    with httpx2.Client(
+        base_url=cluster.url("w1"), trust_env=False, follow_redirects=True, timeout=60
+    ) as client:
+        token = client.get("/login").text.split('name="csrf-token" content="')[1].split('"')[0]
+        client.post("/login", data={"name": "ops", "password": PASSWORD, "csrf_token": token})
+        with OrderStream(cluster.url("w2"), apikey=cluster.key) as stream:
+            until(stream, lambda event: event.kind == "snapshot")
+
+            shown = ("4 processes ready", "most at w2, 1", "Processes")
+            eventually(lambda: all(words in client.get("/operator").text for words in shown), what="all")
 
 
 # --- what cannot work ---------------------------------------------------------------------------------

@@ -1,10 +1,14 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring.watched import a_scene, feed
+from orderwire.bus.counts import HEARS
+from orderwire.bus.follower import FollowerCounts
+from orderwire.bus.relay import RelayCounts
+from orderwire.bus.wire import WireCounts
 from orderwire.core.alerts import RULES, metrics_of
 from orderwire.core.events import Event, EventType
 from orderwire.core.latency import HistogramSnapshot, Stamps
@@ -35,6 +39,7 @@ def exposed(scene):
 def test_every_metric_of_the_catalogue_is_exposed_with_its_labels_and_no_other(scene):
     scene.feeds = [feed()]
     scene.web = scene.web.__class__(postbacks={"stored": 1})
+    scene.bus = counts_of_a_bus()
     scene.engine.put(Event(EventType.ALERT, None))
     scene.station.metrics.told["notices_total", "held"] += 1
     scene.engine.start()
@@ -47,6 +52,21 @@ def test_every_metric_of_the_catalogue_is_exposed_with_its_labels_and_no_other(s
         family = found[metric.name.removesuffix("_total")]
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         assert (family.type, labels) == (metric.kind, set(metric.labels)), metric.name
+
+
+def counts_of_a_bus() -> dict[tuple[str, str], int]:
+    """Every count that the loops of a bus keep."""
+    loops = {"relay": RelayCounts, "follower": FollowerCounts, "wire": WireCounts}
+    found = {(loop, each.name): 0 for loop, kind in loops.items() for each in fields(kind)}
+    return found | {HEARS: 1}
+
+
+def test_what_a_bus_counts_is_told(scene):
+    scene.bus = counts_of_a_bus() | {("follower", "from_database"): 4, ("wire", "deaf"): 2}
+
+    assert scene.metric("orderwire_bus_followed_total", source="database") == 4
+    assert scene.metric("orderwire_bus_deaf_total") == 2
+    assert scene.metric("orderwire_bus_hears") == 1
 
 
 def test_rules_look_only_at_metrics_that_exist(scene):

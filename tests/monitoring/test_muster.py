@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from orderwire.core.latency import Histogram, HistogramSnapshot
 from orderwire.monitoring.metrics import Sample, sample
-from orderwire.monitoring.muster import merged, packed, unpacked
+from orderwire.monitoring.muster import Process, described, merged, packed, unpacked, whole
+from orderwire.store.leases import Worker
 
 
 def histogram(*durations: float) -> HistogramSnapshot:
@@ -73,3 +74,77 @@ def test_what_another_release_measures_is_left_out_and_nonsense_is_nothing():
     assert unpacked('[["orderwire_of_tomorrow", [], 1.0, null]]') == []
     assert unpacked("nonsense") == []
     assert unpacked("") == []
+
+
+# --- for the operator's page --------------------------------------------------------------------------
+
+
+def process(name: str, role: str, *told: Sample, live: bool = True) -> Process:
+    worker = Worker(
+        id=name,
+        role=role,
+        place="here:1",
+        version="1",
+        started_ns=0,
+        draining=False,
+        live=live,
+        report=packed(told),
+        owns=0,
+    )
+    return described(worker)
+
+
+def test_all_processes_add_up_and_the_worst_is_named():
+    found = whole(
+        [
+            process("f1", "feeds", sample("queue_depth", 7), sample("events_total", 100), sample("ready", 0)),
+            process("w1", "web", sample("clients", 3), sample("processing_seconds", histogram(0.001, 0.001))),
+            process("w2", "web", sample("clients", 5), sample("processing_seconds", histogram(0.5))),
+            process("w3", "web", sample("clients", 900), sample("ready", 0), live=False),
+        ]
+    )
+
+    assert (found.processes, found.waiting) == (3, ("f1",))
+    assert (found.depth, found.deepest, found.events) == (7, "f1", 100)
+    assert (found.clients, found.busiest, found.busiest_clients) == (8, "w2", 5)
+    assert found.latency == histogram(0.001, 0.001, 0.5)
+    assert (found.slowest, found.slowest_p95) == ("w2", histogram(0.5).percentile(95))
+
+
+def test_rates_add_up():
+    one, other = (process(name, "feeds", sample("events_per_second", 2.5)) for name in ("f1", "f2"))
+
+    assert whole([one, other]).rate == 5
+
+
+def test_only_what_reaches_clients_counts_as_the_way_to_them():
+    found = whole(
+        [
+            process("f1", "feeds", sample("processing_seconds", histogram(9.0))),
+            process("w1", "web", sample("processing_seconds", histogram(0.001))),
+        ]
+    )
+
+    assert found.latency == histogram(0.001)
+
+
+def test_one_process_alone_is_no_whole():
+    assert whole([process("s", "serve"), process("gone", "serve", live=False)]) is None
+
+
+def test_what_a_bus_does_is_said_in_words_and_what_is_odd_with_it():
+    feeds = process("f1", "feeds", sample("bus_hears", 1), sample("bus_published_total", 12))
+    web = process(
+        "w1",
+        "web",
+        sample("bus_hears", 0),
+        sample("bus_followed_total", 9, source="streams"),
+        sample("bus_followed_total", 2, source="database"),
+        sample("bus_failures_total", 1, loop="wire"),
+        sample("bus_failures_total", 2, loop="follower"),
+        sample("bus_deaf_total", 1),
+    )
+
+    assert feeds.bus == "12 published"
+    assert web.bus == "hears nothing, 11 followed, 2 from the database, 1 times deaf, 3 failures"
+    assert process("f2", "feeds").bus == ""

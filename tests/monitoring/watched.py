@@ -34,6 +34,7 @@ class Scene:
         self.web = WebHealth()
         self.market = True
         self.disk = Disk(total=100, free=50)
+        self.bus: dict[tuple[str, str], int] = {}
         self.read_disk = lambda: self.disk
         self.station = Station(
             Sources(
@@ -48,6 +49,7 @@ class Scene:
                 clock=self.clock,
                 brokers=("wired",),
                 version="9.9",
+                bus=lambda: self.bus,
             ),
             settings=Settings(data_dir=folder, **settings),
         )

@@ -5,9 +5,13 @@ from msgspec.structs import replace
 
 from monitoring.watched import feed
 from orderwire.core.alerts import Alert, Severity
+from orderwire.core.latency import Histogram
 from orderwire.core.recovery import Freshness
+from orderwire.monitoring.metrics import sample
+from orderwire.monitoring.muster import described, packed
 from orderwire.store import alerts as kept
 from orderwire.store import audit
+from orderwire.store.leases import Worker
 from orderwire.store.users import Scope
 from web.house import csrf
 from web.watching import watch
@@ -78,6 +82,42 @@ def test_readiness_is_told_to_anybody_without_naming_anybody(watched):
     assert answer.json == {"status": "waiting", "waiting_for": ["1 accounts are being reconciled"]}
     watched.feeds = [feed()]
     assert watched.client().get("/readyz").status_code == 200
+
+
+def test_of_several_processes_the_page_shows_the_whole_and_who_is_worst(watched, monkeypatch):
+    slow, quick = Histogram(), Histogram()
+    slow.extend([0.5] * 9)
+    quick.extend([0.001] * 9)
+    told = {
+        "f1": ("feeds", [sample("queue_depth", 7), sample("ready", 0), sample("bus_published_total", 12)]),
+        "w1": ("web", [sample("clients", 3), sample("processing_seconds", quick.snapshot())]),
+        "w2": ("web", [sample("clients", 5), sample("processing_seconds", slow.snapshot())]),
+    }
+    workers = [
+        Worker(
+            id=name,
+            role=role,
+            place="here:1",
+            version="1",
+            started_ns=1,
+            draining=False,
+            live=True,
+            report=packed(report),
+            owns=2,
+        )
+        for name, (role, report) in told.items()
+    ]
+    monkeypatch.setattr(
+        "orderwire.web.monitor.processes", lambda _database: [described(each) for each in workers]
+    )
+
+    page = watched.client("ops").get("/operator").text
+
+    assert [
+        name in page for name in ("not ready: f1", "slowest w2, ", "now most at f1", "most at w2, 5")
+    ] == [True] * 4
+    assert ">8</p>" in page  # pages and programs
+    assert "12 published" in page
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ CATALOGUE: tuple[Described, ...] = (
     _counter("lane_conflated", "Events of a lane that gave way to a newer one of the same order.", "lane"),
     _gauge("engine_tick_age_seconds", "Since the dispatcher last delivered its timer event."),
     _counter("events", "Events the engine delivered."),
+    _gauge("events_per_second", "How many it delivers, lately."),
     _counter("events_by_type", "Events delivered, by type.", "type"),
     _histogram("event_wait", "How long events waited in the queue.", "type"),
     _histogram("event_handling", "How long a handler took for an event.", "type"),
@@ -136,6 +137,20 @@ CATALOGUE: tuple[Described, ...] = (
     # postbacks
     _counter("postbacks", "Postbacks by what they were answered.", "result"),
     _counter("postbacks_mismatched", "Postbacks that the broker's book denied.", "broker"),
+    # the bus between processes
+    _gauge("bus_hears", "1 while notices of other processes come in."),
+    _counter("bus_published", "Changes that the relay here put on their streams."),
+    _counter("bus_refused", "Changes that another relay had put there before."),
+    _counter("bus_trimmed", "Changes that every follower had, taken off their streams."),
+    _counter("bus_followed", "Changes of other processes, by where they were read.", "source"),
+    _counter("bus_repeated", "Changes that had been read before."),
+    _counter("bus_gaps", "Changes that were not the next: the database was asked."),
+    _counter("bus_missed", "Looks that found the database ahead of the streams."),
+    _counter("bus_parked", "Changes that could not be read or handed on; they are dead letters."),
+    _counter("bus_renewed", "Shards whose numbering began anew.", "loop"),
+    _counter("bus_failures", "Times that Redis or the database could not be reached.", "loop"),
+    _counter("bus_deaf", "Times that a subscription heard nothing any more and was made anew."),
+    _counter("bus_notices", "Notices by what became of them.", "result"),
     # clients and people
     _gauge("clients", "Pages and programs connected to the live stream."),
     _gauge("outbox_waiting", "Changes that wait for the slowest client's acknowledgement."),
@@ -166,6 +181,27 @@ _TALLY_METRICS = {
     "conflict": "conflicts",
     "corrections": "corrections",
     "hints": "hints",
+}
+_BUS_METRICS: Mapping[tuple[str, str], tuple[str, Mapping[str, str]]] = {
+    ("wire", "hears"): ("bus_hears", {}),
+    ("relay", "published"): ("bus_published_total", {}),
+    ("relay", "refused"): ("bus_refused_total", {}),
+    ("relay", "trimmed"): ("bus_trimmed_total", {}),
+    ("relay", "renewed"): ("bus_renewed_total", {"loop": "relay"}),
+    ("relay", "failures"): ("bus_failures_total", {"loop": "relay"}),
+    ("follower", "from_streams"): ("bus_followed_total", {"source": "streams"}),
+    ("follower", "from_database"): ("bus_followed_total", {"source": "database"}),
+    ("follower", "repeated"): ("bus_repeated_total", {}),
+    ("follower", "gaps"): ("bus_gaps_total", {}),
+    ("follower", "missed"): ("bus_missed_total", {}),
+    ("follower", "parked"): ("bus_parked_total", {}),
+    ("follower", "renewed"): ("bus_renewed_total", {"loop": "follower"}),
+    ("follower", "failures"): ("bus_failures_total", {"loop": "follower"}),
+    ("wire", "heard"): ("bus_notices_total", {"result": "heard"}),
+    ("wire", "unsaid"): ("bus_notices_total", {"result": "unsaid"}),
+    ("wire", "canaries"): ("bus_notices_total", {"result": "canary"}),
+    ("wire", "deaf"): ("bus_deaf_total", {}),
+    ("wire", "failures"): ("bus_failures_total", {"loop": "wire"}),
 }
 _TOLD = {
     "alerts_total": "alert",
@@ -292,6 +328,8 @@ class Sources:
     clock: Clock
     brokers: tuple[str, ...]
     version: str = ""
+    bus: Callable[[], Mapping[tuple[str, str], int]] = dict
+    """What the bus between processes counted here, by loop and name; nothing where there is none."""
     reasons: Callable[[Iterable[AccountId]], Mapping[Reason, int]] = lambda _accounts: {}
     """How many of these accounts were told each reason of the rollout."""
     decisions: Callable[[], Mapping[Reason, int]] = dict
@@ -334,6 +372,7 @@ class Metrics:
         yield from self._of_counts(fleet)
         yield from self._of_rollout(fleet)
         yield from self._of_web(web)
+        yield from self._of_bus()
         yield from self._of_alerts()
 
     def _of_service(self, fleet: FleetHealth) -> Iterator[Sample]:
@@ -349,6 +388,7 @@ class Metrics:
         yield sample("queue_high_water", statistics.high_water)
         yield sample("engine_tick_age_seconds", self.sources.clock.monotonic() - self.ticked)
         yield sample("events_total", statistics.delivered)
+        yield sample("events_per_second", statistics.rate)
         for lane in statistics.lanes:
             yield sample("lane_depth", lane.depth, lane=lane.name)
             yield sample("lane_conflated_total", lane.conflated, lane=lane.name)
@@ -416,6 +456,11 @@ class Metrics:
         yield sample("outbox_waiting", web.waiting)
         for result, count in web.postbacks.items():
             yield sample("postbacks_total", count, result=result)
+
+    def _of_bus(self) -> Iterator[Sample]:
+        for what, count in self.sources.bus().items():
+            name, labels = _BUS_METRICS[what]
+            yield sample(name, count, **labels)
 
     def _of_alerts(self) -> Iterator[Sample]:
         """What the watchdog counted, the zeros of what rules look at included."""

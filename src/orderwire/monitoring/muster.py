@@ -19,7 +19,7 @@ from orderwire.core.latency import HistogramSnapshot
 from orderwire.errors import StoreError
 from orderwire.monitoring.metrics import CATALOGUE, Sample
 from orderwire.store.database import Database
-from orderwire.store.leases import Leases, Worker, workers
+from orderwire.store.leases import FEEDS, Leases, Worker, workers
 
 _log = structlog.get_logger(__name__)
 
@@ -42,8 +42,13 @@ _GREATEST: Final = frozenset(
         "outbox_waiting",
     )
 )
-_LEAST: Final = frozenset({"orderwire_ready", "orderwire_disk_free_ratio"})
+_LEAST: Final = frozenset({"orderwire_ready", "orderwire_disk_free_ratio", "orderwire_bus_hears"})
 _KNOWN: Final = frozenset(metric.name for metric in CATALOGUE)
+
+_NOTHING: Final = HistogramSnapshot()
+
+FROM_DATABASE: Final = "bus_followed_total of the database"
+"""Among a process' values: what it followed there, of all it followed."""
 
 _Row = tuple[str, Labels, float | None, HistogramSnapshot | None]
 
@@ -111,7 +116,87 @@ class Process:
 
     worker: Worker
     values: Mapping[str, float]
-    """Its unlabelled values, by name."""
+    """Its values by name, those of all labels added up."""
+    latency: HistogramSnapshot = _NOTHING
+    """From the broker's bytes to its clients' queues."""
+
+    @property
+    def bus(self) -> str:
+        """What its bus does, in words; empty where it has none."""
+        told = {
+            "published": self.values.get("bus_published_total", 0),
+            "followed": self.values.get("bus_followed_total", 0),
+        }
+        words = [f"{count:.0f} {word}" for word, count in told.items() if count]
+        odd = {
+            "from the database": self.values.get(FROM_DATABASE, 0),
+            "gaps": self.values.get("bus_gaps_total", 0),
+            "parked": self.values.get("bus_parked_total", 0),
+            "times deaf": self.values.get("bus_deaf_total", 0),
+            "failures": self.values.get("bus_failures_total", 0),
+        }
+        words += [f"{count:.0f} {word}" for word, count in odd.items() if count]
+        if self.values.get("bus_hears") == 0:
+            words.insert(0, "hears nothing")
+        return ", ".join(words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """All living processes together, and who of them is worst; a name is empty where none stands out."""
+
+    processes: int
+    waiting: tuple[str, ...]
+    """Those that are not ready."""
+    latency: HistogramSnapshot
+    """Of those that have clients."""
+    slowest: str
+    slowest_p95: float
+    """In nanoseconds."""
+    depth: float
+    high_water: float
+    deepest: str
+    """Where most waits now, or waited ever."""
+    events: float
+    rate: float
+    clients: float
+    busiest: str
+    busiest_clients: float
+
+
+def whole(found: Iterable[Process]) -> Whole | None:
+    """Put the living processes together; None where fewer than two live: then there is nothing to put together. Pure."""
+    alive = [process for process in found if process.worker.live]
+    if not alive[1:]:
+        return None
+    shown = [process for process in alive if process.worker.role != FEEDS and process.latency.count]
+    slowest = max(shown, key=lambda process: process.latency.percentile(95), default=None)
+    deepest = max(
+        alive, key=lambda one: (one.values.get("queue_depth", 0), one.values.get("queue_high_water", 0))
+    )
+    busiest = max(alive, key=lambda one: one.values.get("clients", 0))
+    latency = _NOTHING
+    for process in shown:
+        latency = _added(latency, process.latency)
+    return Whole(
+        processes=len(alive),
+        waiting=tuple(one.worker.id for one in alive if one.values.get("ready") == 0),
+        latency=latency,
+        slowest=slowest.worker.id if slowest is not None else "",
+        slowest_p95=slowest.latency.percentile(95) if slowest is not None else 0.0,
+        depth=_sum(alive, "queue_depth"),
+        high_water=max(one.values.get("queue_high_water", 0) for one in alive),
+        deepest=deepest.worker.id,
+        events=_sum(alive, "events_total"),
+        rate=_sum(alive, "events_per_second"),
+        clients=_sum(alive, "clients"),
+        busiest=busiest.worker.id if busiest.values.get("clients") else "",
+        busiest_clients=busiest.values.get("clients", 0),
+    )
+
+
+def _sum(found: Iterable[Process], name: str) -> float:
+    return sum(process.values.get(name, 0) for process in found)
 
 
 class Muster:
@@ -149,14 +234,19 @@ class Muster:
 
 def processes(database: Database) -> list[Process]:
     """Return every process with what it said last; none where there is one alone."""
-    return [
-        Process(
-            worker=worker,
-            values={
-                each.name.removeprefix("orderwire_"): float(each.value)
-                for each in unpacked(worker.report)
-                if not each.labels and not isinstance(each.value, HistogramSnapshot)
-            },
-        )
-        for worker in workers(database)
-    ]
+    return [described(worker) for worker in workers(database)]
+
+
+def described(worker: Worker) -> Process:
+    """Return a process with what it said last. Pure."""
+    values: dict[str, float] = {}
+    latency = _NOTHING
+    for each in unpacked(worker.report):
+        name = each.name.removeprefix("orderwire_")
+        if isinstance(each.value, HistogramSnapshot):
+            latency = each.value if name == "processing_seconds" else latency
+            continue
+        values[name] = values.get(name, 0) + float(each.value)
+        if name == "bus_followed_total" and ("source", "database") in each.labels:
+            values[FROM_DATABASE] = float(each.value)
+    return Process(worker=worker, values=values, latency=latency)

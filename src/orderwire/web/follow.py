@@ -65,6 +65,8 @@ class Follow:
         self.resync: Callable[[AccountId], None] = _nobody
         """Told of an account of which something may have been missed."""
         self.delivered = 0
+        self._lately: deque[int] = deque([0], maxlen=11)
+        """What was delivered by the last ticks."""
         self._handlers: dict[str, tuple[Handler, ...]] = defaultdict(tuple)
         self._waiting: deque[OrderChange | AccountId] = deque()
         self._bell = threading.Event()
@@ -101,7 +103,7 @@ class Follow:
             depth=len(self._waiting),
             high_water=0,
             delivered=self.delivered,
-            rate=0.0,
+            rate=(self._lately[-1] - self._lately[0]) / (max(len(self._lately) - 1, 1) * TICKS_EVERY),
             follow_ups=0,
             postponed=0,
             dead_lettered=0,
@@ -156,6 +158,7 @@ class Follow:
             if ticks >= TICKS_EVERY:
                 ticks = 0.0
                 self._deliver(Event(EventType.TIMER))
+                self._lately.append(self.delivered)
 
     def _look_at_checks(self, _nothing: None) -> None:
         """Tell of every order that is being checked since the last look, or is not any more."""

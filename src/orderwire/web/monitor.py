@@ -30,7 +30,7 @@ from orderwire.core.latency import Stamps, trace
 from orderwire.core.orders import AccountId
 from orderwire.core.recovery import Freshness
 from orderwire.errors import InvalidRequestError, NotFoundError, OrderwireError
-from orderwire.monitoring.muster import processes
+from orderwire.monitoring.muster import processes, whole
 from orderwire.monitoring.series import PLOTS, plot
 from orderwire.monitoring.station import Station, by_freshness, feed_counts
 from orderwire.store import alerts as kept
@@ -146,7 +146,7 @@ class Monitor:
 
     def page(self) -> ResponseReturnValue:
         """Show how everything is doing; the parts refresh themselves."""
-        fleet = self._fleet()
+        fleet, found = self._fleet(), processes(self.database)
         return render_template(
             "operator.html",
             status=self.station.status(),
@@ -154,7 +154,8 @@ class Monitor:
             silences=self.station.watchdog.silences,
             until=from_ns,
             hours=SILENCES,
-            processes=processes(self.database),
+            processes=found,
+            whole=whole(found),
             started=from_ns,
             counts=feed_counts(fleet),
             feeds=[self._line(feed) for feed in by_freshness(fleet)],
