@@ -60,7 +60,7 @@ def arrive(leases: Leases, *, role: str, version: str) -> None:
                 raise ConfigurationError(f"{error} {_advice(role)}") from error
             if not seen:
                 _log.warning(
-                    "others live on this database; one that was killed runs out within ten seconds",
+                    "others live on this database; one that was killed runs out by itself, in ten seconds as a rule",
                     others=[str(other) for other in error.others[:3]],
                 )
             seen = there

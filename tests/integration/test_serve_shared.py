@@ -91,9 +91,9 @@ def refusal(cluster: Cluster, name: str) -> str:
 
 
 def test_it_owns_its_accounts_and_does_what_it_does_alone(alone):
-    (worker,) = alone.ask("SELECT id FROM workers WHERE role = 'serve'")
-
-    assert alone.owners() == dict.fromkeys(alone.accounts, worker[0])
+    owners = alone.owners()
+    assert owners.keys() == set(alone.accounts)
+    assert len(set(owners.values())) == 1
     with Orders(alone.url("s"), apikey=alone.key, account=alone.accounts[0]) as orders:
         orderid, _ = orders.place(**RESTING)
         assert [row.order_status for row in orders.book() if row.orderid == orderid] == ["open"]
@@ -155,39 +155,38 @@ def test_nobody_comes_beside_it(alone):
         said = refusal(alone, name)
         assert "This database is in use by serve " in said
         assert f"{ALONE}: stop it first" in said
-    assert living(alone) == ["serve"]
+    eventually(lambda: living(alone) == ["serve"], what="it lives, and nobody else")
 
 
 def test_one_that_was_killed_comes_back_by_itself(alone):
-    before, said = dict(alone.ask("SELECT account, token FROM leases")), len(alone.log("s"))
+    before = dict(alone.ask("SELECT account, token FROM leases"))
     alone.kill("s")
 
     alone.start("serve", "s")
 
     alone.await_health("s")
     await_live(alone)
-    assert "one that was killed runs out within ten seconds" in alone.log("s")[said:]
     after = dict(alone.ask("SELECT account, token FROM leases"))
     assert all(after[account] > before[account] for account in alone.accounts)
-    assert living(alone) == ["serve"]
+    eventually(lambda: living(alone) == ["serve"], what="it lives, and nobody else")
 
 
 def test_one_that_ends_leaves_the_place_to_others_at_once_and_does_not_come_beside_them(alone):
     assert alone.stop("s") == 0
 
-    assert living(alone) == []
-    for role, name in (("feeds", "f1"), ("web", "w1")):
+    assert living(alone) == []  # nobody waits until it runs out
+    for role, name in (("feeds", "f3"), ("web", "w3")):
         alone.start(role, name)
-    for name in ("f1", "w1"):
+    for name in ("f3", "w3"):
         alone.await_health(name)
         assert "others live on this database" not in alone.log(name)
     alone.await_live()
     alone.start("serve", "again")
     said = refusal(alone, "again")
-    assert "This database is in use by feeds f1 at " in said
-    assert ", web w1 at " in said
+    assert "This database is in use by feeds f3 at " in said
+    assert ", web w3 at " in said
     assert f"{ALONE}: stop them first, or run `orderwire feeds`" in said
-    assert living(alone) == ["feeds", "web"]
+    eventually(lambda: living(alone) == ["feeds", "web"], what="they live, and nobody else")
 
 
 def test_of_two_that_come_at_once_one_stays(cluster):
@@ -202,4 +201,5 @@ def test_of_two_that_come_at_once_one_stays(cluster):
     (winner,) = cluster.processes
     cluster.await_health(winner)
     eventually(lambda: set(cluster.owners()) == set(cluster.accounts), what="it has the accounts")
-    assert living(cluster) == [{"s2": "serve", "f2": "feeds"}[winner]]
+    role = {"s2": "serve", "f2": "feeds"}[winner]
+    eventually(lambda: living(cluster) == [role], what="it lives, and nobody else")

@@ -14,7 +14,7 @@ from house import eventually
 from orderwire import arrival
 from orderwire.errors import ConfigurationError, StoreBusyError, StoreError
 from orderwire.store.database import Database
-from orderwire.store.leases import FEEDS, SERVE, WEB, CrowdedError, Leases, workers
+from orderwire.store.leases import FEEDS, NOW, SERVE, TTL, WEB, CrowdedError, Leases, workers
 from store.making import FakeClock
 
 Process = Callable[..., Leases]
@@ -228,13 +228,16 @@ def test_who_says_again_that_it_lives_keeps_others_out(process, shared):
         keeps.join()
 
 
-def test_one_that_arrives_lives_but_takes_no_share_yet(process):
-    comes = process("comes")
+def test_one_that_arrives_lives_until_it_came_up_but_takes_no_share_yet(process):
+    comes = process("comes", ttl=0.01)
 
     arrival.arrive(comes, role=FEEDS, version="1")
 
+    with comes.database.read() as connection:
+        left = connection.execute(text(f"SELECT (expires_ns - {NOW}) / 1e9 FROM workers")).scalar_one()
+    assert left > TTL
     assert comes.situation().workers == ()
-    enter(comes, FEEDS)
+    enter(process("comes"), FEEDS)
     assert comes.situation().workers == ("comes",)
 
 

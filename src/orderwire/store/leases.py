@@ -29,6 +29,9 @@ from orderwire.store.database import Database
 TTL: Final = 10.0
 """Seconds a lease lasts without being renewed."""
 
+ARRIVES_WITHIN: Final = 30.0
+"""Seconds that a process which has just entered may take until it renews: it has to come up first."""
+
 RENEW_EVERY: Final = 3.0
 STOP_AT: Final = 8.0
 """Seconds after the last renewal at which an owner takes nothing in and sends nothing any more."""
@@ -268,13 +271,13 @@ class Leases:
         """Say that this process lives; at its start, again for each process that goes on under this name.
 
         What an earlier process of this name owned is ours under new tokens: should it still run, it writes nothing.
-        `arriving`: it takes no accounts yet. Raises CrowdedError when others live that it cannot live beside.
+        `arriving`: it takes no accounts yet, and comes up before it enters again. Raises CrowdedError when others live that it cannot live beside.
         """
         self._card = {"role": role, "place": place, "version": version}
         self.draining = arriving
 
         def work(connection: Connection) -> None:
-            self._sign_in(connection)
+            self._sign_in(connection, at_least=ARRIVES_WITHIN if arriving else 0.0)
             connection.execute(_INHERIT, {"me": self.worker})
             connection.execute(_INTERRUPTED, {"me": self.worker})
 
@@ -288,7 +291,7 @@ class Leases:
             if not self._left:
                 self._database.write(self._beat)
 
-    def _sign_in(self, connection: Connection) -> None:
+    def _sign_in(self, connection: Connection, *, at_least: float = 0.0) -> None:
         connection.execute(_ONE_ENTERS)
         whom = {
             "me": self.worker,
@@ -302,7 +305,8 @@ class Leases:
         ]
         if others:
             raise CrowdedError(others)
-        connection.execute(_ENTER, self._given() | self._card)
+        given = self._given() | self._card
+        connection.execute(_ENTER, given | {"ttl": max(self._ttl_ns, int(at_least * 1e9))})
 
     def _beat(self, connection: Connection) -> None:
         if not connection.execute(_BEAT, self._given()).rowcount:
