@@ -191,3 +191,18 @@ def test_cohort_minutes_put_brokers_together(house):
     first = cohort_minutes(house.records.minutes(0, 10**9))[0]
 
     assert (first.accounts, first.paints, first.latency_p95) == (2, 2, 0.03)
+
+
+def test_a_service_that_is_started_anew_goes_on_with_the_minute_it_stopped_in(house, records, clock):
+    house.seconds(20)
+    house.evidence.paint(AccountId("a"), {PLACED: 5_000_000})
+    house.evidence.flush(everything=True)
+
+    again = House(records, clock)
+    again.evidence.paint(AccountId("a"), {PLACED: 7_000_000})
+    again.seconds(11)
+    told = again.minute()["realtime"]
+
+    assert sorted(told.placed) == [5_000, 7_000]
+    assert told.live_seconds == 19 + 10
+    assert told.accounts == 1

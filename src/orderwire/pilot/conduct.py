@@ -85,6 +85,7 @@ class Pilot:
             place_of=self.gate.place_of,
             health=lambda: feeds().health(),
             depth=depth,
+            alone=leads is None,
         )
         self.guard = Guard(
             self.gate,

@@ -72,10 +72,12 @@ class Evidence:
         health: Callable[[], FleetHealth],
         depth: Callable[[], int],
         longest_tick: float = LONGEST_TICK,
+        alone: bool = True,
     ) -> None:
         """`place_of` says which broker and cohort an account belongs to now, None when it is unknown.
 
-        `longest_tick` is more where time is compressed (`pilot/simulation.py`).
+        `longest_tick` is more where time is compressed (`pilot/simulation.py`). `alone`: no other process tells of
+        the same minutes; where several do, the records add up what each tells.
         """
         self._records = records
         self._clock = clock
@@ -83,8 +85,9 @@ class Evidence:
         self._health = health
         self._depth = depth
         self._longest_tick = longest_tick
+        self._alone = alone
         self._lock = Lock()  # guards what follows
-        self._minute = self._now()
+        self._minute = self._began = self._now()
         self._running: defaultdict[_Place, _Running] = defaultdict(_Running)
         self._updates: dict[AccountId, int] = {}
         self._queue_high = 0
@@ -207,11 +210,20 @@ class Evidence:
         with self._lock:
             given, self._unkept = self._unkept, []
         try:
-            self._records.keep(given)
+            self._records.keep([self._continued(tally) for tally in given])
         except StoreError as error:
             _log.warning("minutes not written yet", minutes=len(given), error=str(error))
             with self._lock:
                 self._unkept = given + self._unkept
+
+    def _continued(self, tally: Tally) -> Tally:
+        """Go on with what a process before this one told of the minute in which this one began."""
+        if tally.minute != self._began or not self._alone:
+            return tally
+        for kept in self._records.minutes(tally.minute, tally.minute + 1):
+            if (kept.broker, kept.cohort) == (tally.broker, tally.cohort):
+                return merged([kept, tally], minute=tally.minute, broker=tally.broker, cohort=tally.cohort)
+        return tally
 
     def _close(self, minute: int) -> list[Tally]:
         tallies = [
