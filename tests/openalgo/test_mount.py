@@ -374,6 +374,24 @@ def test_only_who_shares_the_secret_is_heard(posted_to, how, code):
     assert post(posted_to, to_host(), **how).status_code == code
 
 
+@pytest.mark.parametrize(
+    ("ours", "said"),
+    [
+        (SECRET, "somebody posts with another ORDERWIRE_HOST_SECRET than ours, or its clock differs"),
+        ("", "somebody posts with ORDERWIRE_HOST_SECRET, and we have none"),
+    ],
+)
+def test_a_service_with_another_secret_is_told_of_where_the_host_says_that_its_own_is_away(
+    host, monkeypatch, ours, said
+):
+    monkeypatch.setattr("orderwire.openalgo.mount.GONE_AFTER", 3600.0)
+    host.mount(host_secret=ours)
+
+    assert post(host, to_host(), secret="another secret of 16").status_code == 403
+    monkeypatch.setattr(host.mounted, "_heard_at", time.monotonic() - 3601)
+    assert eventually(lambda: (s := host.status())["state"] == "away" and said in s["detail"], what=said)
+
+
 ONE = {"service": "s1", "home": "orderwire at /data/one on a", "process": 11}
 TWO = {"service": "s2", "home": "orderwire at /data/two on b", "process": 22}
 

@@ -140,14 +140,14 @@ def test_a_host_that_follows_another_service_ends_what_uses_its_login_here_until
         ),
     )
     posts.on_news(NEWS)
-    refused, told = world.line.refused, world.line.refusal(followed)
+    refused, told = world.line.wrong, world.line.refusal(followed)
     host.receiver.answer = answer
     world.clock.advance(BACK_OFF[0])
     posts.on_timer(TIMER)
 
     assert refused == told == "It is one's."
     assert world.fleet.added == ["zerodha-trader"] * 3  # made, refused, begun again
-    assert (world.line.refused, world.line.refusal(followed)) == ("", "")
+    assert (world.line.wrong, world.line.refusal(followed)) == ("", "")
 
 
 @pytest.mark.parametrize("body", [b"<html>", b'{"message":"That was said before."}', b'{"taken":true}'])
@@ -156,7 +156,7 @@ def test_any_other_refusal_ends_nothing(world, host, posts, body):
     host.receiver.answer, host.receiver.codes = lambda _body: body, [409]
     posts.on_news(NEWS)
 
-    assert world.line.refused == ""
+    assert "is not told: OrderwireError: it answered 409: " in world.line.wrong
     assert world.fleet.added == ["zerodha-trader"]
 
 

@@ -24,7 +24,6 @@ from orderwire.core.health import FEED_COUNTS, FeedHealth, FleetHealth
 from orderwire.core.instruments import Instrument, InstrumentTable
 from orderwire.core.orders import AccountId, OrderId, session_date
 from orderwire.core.recovery import FeedStatus, Freshness
-from orderwire.core.seats import Holder
 from orderwire.engine import EventEngine
 from orderwire.errors import (
     BrokerUnreachableError,
@@ -147,6 +146,8 @@ class _Waiting:
 
     broker: str
     names: tuple[str, ...]
+    words: str = ""
+    """Whose it is, while its feed is being ended."""
 
 
 class Fleet:
@@ -260,9 +261,14 @@ class Fleet:
         """Return the account's adapter. Raises NotFoundError."""
         feed = self._feeds.get(account)
         if feed is None:
-            refused = self._refused.get(account)
-            raise NotFoundError(refused[1].detail if refused else f"There is no account {account}.")
+            raise NotFoundError(self._why_none(account))
         return feed.adapter
+
+    def _why_none(self, account: AccountId) -> str:
+        refused, waiting = self._refused.get(account), self._waiting.get(account)
+        if refused is not None:
+            return refused[1].detail
+        return (waiting.words if waiting is not None else "") or f"There is no account {account}."
 
     def find(self, account: AccountId) -> BrokerAdapter | None:
         """Return the account's adapter, or None."""
@@ -413,7 +419,7 @@ class Fleet:
                 holder is not None
             ):  # only now it is known whose login it is; it is used when the other lets go
                 if self.find(account) is adapter:
-                    self._give_way(account, _Waiting(adapter.name, names), holder)
+                    self._give_way(account, _Waiting(adapter.name, names, holder.words))
                 raise FedElsewhereError(holder.words)
         adapter.session = session
         await self._load_instruments(adapter)
@@ -573,7 +579,7 @@ class Fleet:
             self._refuse(name, account.broker, holder.words)
         return holder is not None
 
-    def _give_way(self, account: AccountId, waiting: _Waiting, holder: Holder) -> None:
+    def _give_way(self, account: AccountId, waiting: _Waiting) -> None:
         """End a feed that turned out to be another orderwire's, from inside it, and wait."""
         self._waiting[account] = waiting
 
@@ -582,7 +588,7 @@ class Fleet:
             if self._waiting.get(account) is waiting:
                 if self._tools.seats is not None:
                     self._tools.seats.release(account)
-                self._refuse(account, waiting.broker, holder.words)
+                self._refuse(account, waiting.broker, waiting.words)
 
         ending = asyncio.create_task(end())
         self._giving_way.add(ending)

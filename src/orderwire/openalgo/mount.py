@@ -127,6 +127,8 @@ class Mount:
         self._follows: tuple[str, int] = ("", 0)
         """Which service posts to us, and its process."""
         self._sent_away = ""
+        self._misheard_at = -GONE_AFTER
+        """When somebody last posted without the right signature."""
         self._postbacks: dict[str, list[str]] = {}
         self._holds = ""
         """Mark of the state that the service holds."""
@@ -269,15 +271,28 @@ class Mount:
             self.child.ensure()
             if self.child.pid and self.standing.state == "starting":
                 return SOON  # it takes a few seconds to come up for the first time
-        self._is("away", self.child.said or why)
+        self._is("away", (self.child.said or why) + self._misheard())
         return SOON if self.child.pid else LOOK_AGAIN
 
     def _look(self) -> float:
         """See whether the service still posts."""
         silent = time.monotonic() - self._heard_at
         if silent > GONE_AFTER:
-            self._is("away", f"the service has not been heard for {silent:.0f} s")
+            self._is(
+                "away", f"the service has not been heard for {GONE_AFTER:.0f} s or more" + self._misheard()
+            )
         return LOOK_AGAIN
+
+    def _misheard(self) -> str:
+        """Say that somebody knocks whom we cannot take for our service, empty when nobody does."""
+        if time.monotonic() - self._misheard_at > GONE_AFTER:
+            return ""
+        ours = (
+            "another ORDERWIRE_HOST_SECRET than ours"
+            if self.posted_to
+            else "ORDERWIRE_HOST_SECRET, and we have none"
+        )
+        return f"; somebody posts with {ours}" + (", or its clock differs" if self.posted_to else "")
 
     def _state(self) -> HostState:
         """Ask the host what it hands over: no login that its own feed follows too, or both would tell each change."""
@@ -356,6 +371,7 @@ class Mount:
         """The service beside us tells, signed; it learns what it does not hold yet."""
         body = request.get_data()
         if not self.posted_to or not self._is_signed(body):
+            self._misheard_at = time.monotonic()
             return jsonify(status="error", message="Not from the service that shares our secret."), 403
         try:
             told = msgspec.json.decode(body, type=ToHost)

@@ -111,6 +111,7 @@ class HostPosts:
             self._failed(f"{type(error).__name__}: {error}")
             return False
         self._line.refuse("")
+        self._line.trouble = ""
         more = bool(told.events) or answer.state is not None or user != self._user
         self._user, self._places = user, dict(answer.places)
         self._posted_at, self._failures, self._said = self._clock.monotonic(), 0, ""
@@ -132,6 +133,7 @@ class HostPosts:
         pause = BACK_OFF[min(self._failures, len(BACK_OFF) - 1)]
         self._failures += 1
         self._not_before = self._clock.monotonic() + pause
+        self._line.trouble = f"{self._url} is not told: {why}"
         if why != self._said:
             self._said = why
             _log.warning("host not told", host=self._url, error=why)

@@ -123,6 +123,8 @@ class HostLine:
         self._tools = tools
         self._service = secrets.token_hex(4)
         self.process = os.getpid()
+        self.trouble = ""
+        """Why the host that is posted to does not hear us, empty while it does; written by the lane that posts."""
         self._refused = ""
         """Why the host follows another service, empty while it does not."""
         self._bell = threading.Condition()  # guards all below
@@ -189,9 +191,9 @@ class HostLine:
         return user
 
     @property
-    def refused(self) -> str:
+    def wrong(self) -> str:
         """Why the host gives us no login, empty while it does."""
-        return self._refused
+        return self._refused or self.trouble
 
     def refuse(self, why: str) -> None:
         """The host follows another service (empty: it does not any more): what uses its login is fed by that one."""

@@ -271,10 +271,13 @@ class SharedApps(_Command):
 
 
 class FedElsewhere(_Command):
-    """List what another orderwire has: our host, or an account (a running service says it of each account itself)."""
+    """List what is not ours: a host that does not hear us, and accounts that another orderwire of this machine feeds.
+
+    A running service says it of each account itself.
+    """
 
     def perform(self, office: Office) -> Any:
-        host = {"host": office.hosts.refused} if office.hosts is not None and office.hosts.refused else {}
+        host = {"host": office.hosts.wrong} if office.hosts is not None and office.hosts.wrong else {}
         if office.fleet is not None:
             return host
         fed = fed_elsewhere(office.accounts, office.brokers)
