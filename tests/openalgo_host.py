@@ -149,12 +149,15 @@ class ExampleHost:
 
         return eventually(reached, what=f"orderwire {wanted} in the host; {self.log()[-3000:]}", last=last)
 
-    def await_freshness(self, broker: str, wanted: str) -> dict[str, Any]:
-        def reached() -> Any:
-            found = [a for a in self.status()["accounts"] if a["broker"] == broker]
-            return found[0] if found and found[0]["freshness"] == wanted else None
+    def await_freshness(self, broker: str, wanted: str, words: str = "") -> dict[str, Any]:
+        last: list[Any] = [None]
 
-        return eventually(reached, what=f"{broker} {wanted}; {self.status()}; {self.log()[-3000:]}")
+        def reached() -> Any:
+            last[0] = found = [a for a in self.status()["accounts"] if a["broker"] == broker]
+            there = found and found[0]["freshness"] == wanted and words in found[0]["detail"]
+            return found[0] if there else None
+
+        return eventually(reached, what=f"{broker} {wanted} {words}", last=last)
 
     def bus(self) -> list[dict[str, Any]]:
         return self.browser.get("/witness").json()["bus"]

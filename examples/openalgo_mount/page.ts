@@ -25,6 +25,7 @@ function OrderBook() {
     "div",
     {},
     h("h1", {}, "Order book ", h("span", { className: "freshness", "data-freshness": freshness, title: detail }, words)),
+    detail === "" ? null : h("p", { "data-orderwire-detail": "" }, detail),
     h(
       "table",
       {},

@@ -2,6 +2,7 @@
 //
 // <table id="orders" data-orderwire-refresh>: fetched again from the page's own address when an order changes
 // (data-orderwire-refresh="/elsewhere": from there). <span data-orderwire-freshness>: says how fresh the page is.
+// <p data-orderwire-detail>: says why, where there is something to say; a finger finds no tooltip.
 // For the page's own script: window events `orderwire:order`, `orderwire:change` and `orderwire:freshness`.
 import { coalesce } from "./host/coalesce.ts";
 import { Following } from "./host/follow.ts";
@@ -21,6 +22,10 @@ function show({ freshness, words, detail }: Summary): void {
     place.title = detail;
     place.dataset["freshness"] = freshness;
     place.setAttribute("role", "status");
+  }
+  for (const place of document.querySelectorAll<HTMLElement>("[data-orderwire-detail]")) {
+    place.textContent = detail;
+    place.hidden = detail === "";
   }
 }
 

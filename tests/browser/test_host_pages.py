@@ -19,7 +19,8 @@ WATCH = """
 () => {
   window.seen = [];
   const place = document.querySelector(".freshness");
-  new MutationObserver(() => window.seen.push([place.textContent, place.title]))
+  const why = () => [...document.querySelectorAll("[data-orderwire-detail]")].find((one) => !one.hidden);
+  new MutationObserver(() => window.seen.push([place.textContent, place.title, why()?.textContent ?? ""]))
     .observe(place, {subtree: true, childList: true, characterData: true, attributes: true});
 }
 """
@@ -80,6 +81,7 @@ def test_the_book_moves_with_its_orders_and_says_when_it_is_not_live(host, page,
 
     page.evaluate(WATCH)
     host.kill_service()
-    told = eventually(lambda: [title for words, title in seen(page) if words == "Not live"], what="Not live")
+    told = eventually(lambda: [said for words, *said in seen(page) if words == "Not live"], what="Not live")
     eventually(lambda: seen(page)[-1][0] == "Live", what="live again")
-    assert all(title.startswith("orderwire is away: ") for title in told)
+    assert all(title.startswith("orderwire is away: ") for title, _ in told)
+    assert all(shown == title for title, shown in told)

@@ -179,7 +179,7 @@ def test_jainam_follows_the_hosts_token_through_its_changes_and_its_end(tmp_path
             page.await_order(host.place("jainam-trader"), "complete")
 
             host.log_in_to_broker("jainam", "")
-            assert "logged out" in host.await_freshness("jainam", "AUTH_REQUIRED")["detail"]
+            host.await_freshness("jainam", "AUTH_REQUIRED", "logged out")
     finally:
         host.stop()
 
@@ -298,12 +298,11 @@ def test_the_doctor_refuses_an_app_key_that_the_host_logs_in_with(tmp_path, sims
     host.start()
     try:
         host.log_in_to_broker("jainam", host.jainam_token())
-        refused = host.await_freshness("jainam", "STALE")
+        host.await_freshness("jainam", "STALE", "second app key")
         done = doctor(host)
     finally:
         host.stop()
 
-    assert "second app key" in refused["detail"]
     assert done.returncode == 1
     assert "logs in with the app key that the host of trader uses" in " ".join(done.stdout.split())
     assert "logs in with the app key" in " ".join(doctor(host).stdout.split())  # also while no service runs

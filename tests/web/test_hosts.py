@@ -50,6 +50,14 @@ def test_the_first_word_of_a_host_makes_its_user_its_account_and_hands_its_token
     assert [a["postback_path"] for a in told.accounts] == [f"/postback/zerodha/{account.postback_segment}"]
 
 
+def test_an_account_without_a_feed_is_told_whole_and_the_same_each_time(world):
+    first, second = (world.take(ZERODHA).accounts[0] for _ in range(2))
+
+    assert first == second
+    assert (first["freshness"], first["detail"]) == ("STALE", "Its orders are not followed yet.")
+    assert (first["since"], first["connected"]) == (0, False)
+
+
 def test_only_a_token_that_changed_is_handed_over_again(world):
     world.take(ZERODHA)
     world.take(ZERODHA)

@@ -12,6 +12,7 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
@@ -37,7 +38,7 @@ from orderwire.core.hosts import (
 )
 from orderwire.core.lifecycle import OrderChange
 from orderwire.core.orders import AccountId
-from orderwire.core.recovery import FeedStatus
+from orderwire.core.recovery import FeedStatus, Freshness
 from orderwire.engine import EventEngine
 from orderwire.errors import (
     BrokerUnreachableError,
@@ -301,11 +302,7 @@ class HostLine:
         return [Told(name="snapshot", data=dict(fields))], Place(held.epoch, held.sequence)
 
     def _described(self, account: Account, status: FeedStatus | None) -> dict[str, Any]:
-        feed = (
-            payloads.feed_fields(status)
-            if status is not None
-            else {"account": account.id, "freshness": "STALE"}
-        )
+        feed = payloads.feed_fields(status or _not_begun(account.id))
         kind = self._tools.brokers.classes.get(account.broker)
         postback = f"/postback/{account.broker}/{account.postback_segment}"
         return feed | {
@@ -552,6 +549,16 @@ def fed_elsewhere(accounts: Accounts, brokers: BrokerRegistry) -> dict[str, str]
 def name_of(user: str) -> str:
     """Return a host user's name as a user is named here."""
     return _NAME.sub("-", user.strip().lower()).lstrip("._@-")[:64] or "host"
+
+
+def _not_begun(account: AccountId) -> FeedStatus:
+    """Say of an account without a feed that it has none: the same each time, for only news is told."""
+    return FeedStatus(
+        account=account,
+        freshness=Freshness.STALE,
+        since=datetime.fromtimestamp(0, UTC),
+        detail="Its orders are not followed yet.",
+    )
 
 
 def _told(change: OrderChange) -> Told:
