@@ -360,10 +360,22 @@ class HostLine:
                 now.wanted[account] = was
 
     def _make_user(self, user: str) -> None:
+        if self._is_known(user):
+            return
+        try:
+            self._tools.users.add(user, secrets.token_urlsafe(24), by=BY)
+        except (
+            InvalidRequestError
+        ):  # a question of the host that it gave up waiting for has made it meanwhile
+            if not self._is_known(user):
+                raise
+
+    def _is_known(self, user: str) -> bool:
         try:
             self._tools.users.get(user)
         except NotFoundError:
-            self._tools.users.add(user, secrets.token_urlsafe(24), by=BY)
+            return False
+        return True
 
     def _apps(self, logins: Sequence[HostLogin]) -> dict[str, str]:
         return {login.broker: app_mark(login.broker, login.app_key) for login in logins}
