@@ -116,6 +116,21 @@ def test_those_of_the_lowest_rank_are_taken_first(first):
     assert set(taken) == {"A2", "A4"}
 
 
+def test_a_renewal_that_came_too_late_is_counted(first, clock):
+    first.take(8)
+
+    first.renew()
+    clock.advance(3)
+    first.renew()
+    in_time = first.lapses
+    clock.advance(8.5)
+    refused = first.token(A1)
+    first.renew()
+
+    assert (in_time, refused, first.lapses) == (0, None, 1)
+    assert first.token(A1) is not None
+
+
 def test_what_is_owned_is_not_taken_by_another(first, open_worker):
     first.take(8)
 

@@ -100,10 +100,13 @@ class Clerk:
         self.looks += 1
         if not self._leases.held or not self._commands.waits(self._leases.worker):
             return False
-        taken = self._commands.take(self._leases.worker, list(self._leases.held), most=MOST_AT_ONCE)
+        # an account that was only just taken has no feed yet: its commands wait
+        held = list(self._leases.held)
+        here = [account for account in held if self._counter.fleet.find(account) is not None]
+        taken = self._commands.take(self._leases.worker, here, most=MOST_AT_ONCE)
         for command in taken:
             self._begin(command)
-        return len(taken) in {0, MOST_AT_ONCE}
+        return len(taken) in {0, MOST_AT_ONCE} or len(here) < len(held)
 
     def _begin(self, command: Command) -> None:
         until = self._clock.monotonic() + command.left_seconds

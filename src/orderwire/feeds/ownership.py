@@ -72,6 +72,8 @@ class Ownership:
         )  # one thread at a time starts and stops feeds: the placement's lane, at the end `drain`
         self._running: dict[AccountId, int] = {}
         """Accounts whose feeds run here, and under which token."""
+        self._lapses = 0
+        """The lapses of the leases after which the feeds here were begun."""
         self._renewed = 0.0
         self._away = self._wanted = self._entered = False
         self._workers: tuple[str, ...] = ()
@@ -210,7 +212,9 @@ class Ownership:
         return rank(shard_of(account), self._workers, self.leases.worker)
 
     def _follow(self, held: Mapping[AccountId, int]) -> None:
-        lost = [account for account, token in self._running.items() if held.get(account) != token]
+        # what came in a lapse was refused, and a feed that goes on takes it for told
+        whole, self._lapses = self.leases.lapses == self._lapses, self.leases.lapses
+        lost = [name for name, token in self._running.items() if held.get(name) != token or not whole]
         if lost:
             _log.warning("feeds stopped: no longer ours", accounts=len(lost))
             self._stop(lost)

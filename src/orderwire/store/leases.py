@@ -230,6 +230,8 @@ class Leases:
         self._card = {"role": FEEDS, "place": "", "version": ""}
         self._left = False
         self.draining = False
+        self.lapses = 0
+        """How often a renewal came so late that what we held was not ours to act on for a while."""
 
     # --- what is held ----------------------------------------------------------------------------------
 
@@ -335,6 +337,7 @@ class Leases:
             except CrowdedError:
                 self._held, self._safe_until = {}, 0.0
                 raise
+            self.lapses += not self.safe
             self._safe_until = asked + self._stop_at
             return self._held
 
