@@ -71,6 +71,10 @@ soak: setup-dev pages ## Run 24 hours' worth, or MINUTES=10 of real time; fails 
 chaos: setup-dev pages ## Run several processes under load and kill any of them, PostgreSQL and Redis too (MINUTES=10, ARGS="--rate 500")
 	@$(PY) bench/chaos.py --minutes $(or $(MINUTES),10) $(ARGS)
 
+.PHONY: never-lost
+never-lost: setup-dev pages ## Never wrong, never lost as several processes: strangers, forgeries, faults while workers die (SIZE=small for minutes)
+	@ORDERWIRE_NEVER_LOST=$(or $(SIZE),full) $(BIN)/pytest tests/acceptance/never_lost.py -q -p no:randomly $(ARGS)
+
 kills: setup-dev ## Kill the store at every boundary of a commit (N=1000)
 	@ORDERWIRE_KILLS=$(or $(N),1000) $(BIN)/pytest tests/store/test_kills.py -q -n 2 --dist load $(ARGS)
 

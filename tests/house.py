@@ -133,6 +133,7 @@ class House:
             port=free_port(),
             market_always_open=True,
             subscriptions_port=subscriptions_port,
+            **self._shared(),
         )
         make_data_folder(self.settings)
         self._make_people()
@@ -145,9 +146,18 @@ class House:
         self._make_accounts()
         self.process: subprocess.Popen[bytes] | None = None
 
+    def _shared(self) -> dict[str, Any]:
+        """More settings: where the processes meet, in a house of several."""
+        return {}
+
     @property
     def url(self) -> str:
         return self.settings.url
+
+    @property
+    def urls(self) -> list[str]:
+        """Of every process that serves pages."""
+        return [self.url]
 
     # --- making ----------------------------------------------------------------------------------------
 
@@ -242,9 +252,9 @@ class House:
         } | order
         return self.command("orders.place", account=account, order=wanted)
 
-    def book(self, user: str) -> dict[str, Any]:
-        """What the page of a user shows: every order by its row."""
-        with OrderStream(self.url, apikey=self.keys[user]) as stream:
+    def book(self, user: str, url: str = "") -> dict[str, Any]:
+        """What the page of a user shows, of one of the processes: every order by its row."""
+        with OrderStream(url or self.url, apikey=self.keys[user]) as stream:
             while (event := stream.next(timeout=DEADLINE)) is not None:
                 if event.kind == "snapshot":
                     return {order["row"]: order for order in event.fields["orders"]}

@@ -17,8 +17,8 @@ import pytest
 from orderwire.client import OrderStream
 from orderwire.core.orders import AccountId, OrderStatus
 from orderwire.store.users import Scope
+from web.follower import Follower
 from web.house import order
-from web.test_realtime import Mute, raw_socket
 
 DISCONNECTS = int(os.environ.get("ORDERWIRE_DISCONNECTS", "1000"))
 DELIVERIES = int(os.environ.get("ORDERWIRE_DELIVERIES", "10000"))
@@ -26,52 +26,10 @@ ROWS = 12
 ACC = AccountId("acc")
 
 
-class Follower:
-    """A client on bare sockets that is cut off at any moment and comes back with the cursor it has."""
-
-    def __init__(self, server, key, chance):
-        self.server, self.key, self.chance = server, key, chance
-        self.rows, self.cursor = {}, {}
-        self.taken = self.replays = self.snapshots = 0
-
-    def live_a_while(self, *, events):
-        """Connect, follow, take so many events, acknowledge some of them, and go without a word."""
-        with raw_socket(self.server) as socket:
-            mute = Mute(socket, self.key)
-            mute.ask(self.cursor)
-            for _ in range(events):
-                self.take(mute)
-
-    def catch_up(self, sequence):
-        with raw_socket(self.server) as socket:
-            mute = Mute(socket, self.key)
-            mute.ask(self.cursor)
-            while self.cursor.get("acc", {}).get("sequence", -1) < sequence:
-                self.take(mute)
-
-    def take(self, mute):
-        number, name, payload = mute.event()
-        if name in {"snapshot", "order_update"}:
-            self.apply(name, payload)
-        if self.chance.random() < 0.8 and number >= 0:
-            mute.acknowledge(number)
-
-    def apply(self, name, payload):
-        if name == "snapshot":
-            self.snapshots += 1
-            self.rows = {row["row"]: row for row in payload["orders"]}
-        else:
-            assert payload["previous"] == self.cursor["acc"]["sequence"]
-            assert payload["sequence"] > payload["previous"]
-            self.rows[payload["row"]] = payload
-        self.taken += 1
-        self.cursor = {"acc": {"epoch": payload["epoch"], "sequence": payload["sequence"]}}
-
-
 @pytest.mark.timeout(3600)
 def test_after_any_disconnects_the_clients_view_is_the_snapshot(server, record_property):
     chance = random.Random(1)
-    follower = Follower(server, server.services.users.add_key("asha", scope=Scope.READ)[1], chance)
+    follower = Follower([server.url], server.services.users.add_key("asha", scope=Scope.READ)[1], ACC, chance)
     done = threading.Event()
 
     def trade():
