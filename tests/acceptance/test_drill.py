@@ -374,6 +374,7 @@ def every_panel_of_the_dashboard_has_data(drill):
         target["expr"].replace("$__rate_interval", "30s")
         for panel in dashboard["panels"]
         for target in panel.get("targets", [])
+        if "orderwire_bus_" not in target["expr"]  # one process has no bus; tests/monitoring/test_metrics.py
     }
     with a_browser(drill):
         for account in (ZERODHA, JAINAM):
