@@ -77,8 +77,9 @@ def open_sides(database: str) -> Iterator[Callable[[str], Sides]]:
             leases.take(1)
             ends.callback(leases.leave)
             desk = SimpleNamespace(freeze_quantity=lambda *_: 1800)
+            fleet = SimpleNamespace(find=lambda _account: desk)
             clerk = Clerk(
-                mine, leases, Counter(desk=cast("Any", desk), fleet=cast("Any", None)), clock=mine.clock
+                mine, leases, Counter(desk=cast("Any", desk), fleet=cast("Any", fleet)), clock=mine.clock
             )
             owner, asker = (
                 [RedisWake(url, each, clock=each.clock, spawn=spawn) for each in (mine, theirs)]

@@ -110,6 +110,12 @@ def test_an_api_key_works_until_it_is_revoked_and_is_stored_only_as_a_digest(use
     assert users.keys("asha") == []
 
 
+def test_no_command_line_takes_a_key_for_an_option(users, monkeypatch):
+    monkeypatch.setattr("secrets.token_urlsafe", lambda _bytes: "-AhbYw")
+
+    assert not users.add_key("asha", scope=Scope.READ)[1].startswith("-")
+
+
 def test_nobody_revokes_the_key_of_another(users):
     users.add("ravi", "correct horse")
     key, plain = users.add_key("asha")

@@ -96,9 +96,12 @@ class Users:
         database: Database,
         *,
         hasher: PasswordHash | None = None,
-        token: Callable[[], str] = lambda: secrets.token_urlsafe(32),
+        token: Callable[[], str] = lambda: f"k{secrets.token_urlsafe(32)}",
     ) -> None:
-        """`hasher` defaults to Argon2id with the library's recommended cost (some 50 ms and 64 MB a check)."""
+        """`hasher` defaults to Argon2id with the library's recommended cost (some 50 ms and 64 MB a check).
+
+        `token` makes a program's key: by default one that no command line takes for an option.
+        """
         self.on_ended: Callable[[str, str], None] = _nobody_listens
         """Told the owner and the mark of a session or key that ended; an empty mark means all of theirs."""
         self._database = database
