@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable
 from copy import copy
 from datetime import date
+from decimal import Decimal
 
 from orderwire.brokers.adapter import AccountProfile, AdapterTools, BrokerAdapter, BrokerSession
 from orderwire.core.events import Event, EventType
 from orderwire.core.instruments import InstrumentTable
-from orderwire.core.orders import AccountId, Channel, Funds, OrderId, OrderStatus, OrderUpdate
+from orderwire.core.orders import AccountId, Channel, Funds, OrderId, OrderStatus, OrderUpdate, Trade
 from orderwire.feeds.supervisor import ConnectLimiter, FeedSupervisor, FeedSurroundings
 from virtual_time import VirtualClock, run_virtually
 
@@ -37,6 +38,25 @@ def order(order_id="1", status=OrderStatus.OPEN, filled=0, **more):
         "filled_quantity": filled,
     }
     return OrderUpdate(**{**fields, **more})
+
+
+def trade(trade_id="T1", order_id="1", quantity=10, **more):
+    """Make an execution of `order`."""
+    fields = {
+        "account": ACCOUNT,
+        "broker": "fake",
+        "order_id": OrderId(order_id),
+        "trade_id": trade_id,
+        "channel": Channel.STREAM,
+        "trading_date": date(2026, 8, 17),
+        "symbol": "INFY",
+        "exchange": "NSE",
+        "side": "BUY",
+        "product": "CNC",
+        "quantity": quantity,
+        "price": Decimal(1500),
+    }
+    return Trade(**{**fields, **more})
 
 
 class ScriptedBroker(BrokerAdapter):

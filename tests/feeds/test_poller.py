@@ -4,9 +4,11 @@ import asyncio
 from datetime import date
 from decimal import Decimal
 
+import pytest
 from msgspec.structs import replace
 
-from orderwire.core.orders import AccountId, Channel, OrderId, Position, Trade
+from orderwire.core.orders import AccountId, Channel, OrderId, OrderStatus, OrderUpdate, Position, Trade
+from orderwire.errors import BrokerUnreachableError
 from orderwire.feeds.poller import BookPoller
 
 TODAY = date(2026, 8, 17)
@@ -78,4 +80,93 @@ def test_what_the_books_hold_no_more_is_not_kept():
         books.held = [replace(POSITION, symbol=f"INFY{day}FUT")]
         assert len(books.read(poller)) == 21
 
-    assert (len(poller._trades), len(poller._positions)) == (20, 1)
+    assert (len(poller._executed), len(poller._positions)) == (1, 1)
+    assert len(poller._executed[TRADE.order_id]) == 20
+
+
+class OrderBookToo(Books):
+    """An order book of one order besides."""
+
+    def __init__(self):
+        super().__init__()
+        self.filled = 0
+        self.asked = 0
+        self.on_order = lambda _row: None
+
+    async def order_book(self):
+        return [
+            OrderUpdate(
+                account=AccountId("acc"), broker="fake", order_id=OrderId("1"), channel=Channel.REST,
+                trading_date=TODAY, raw_status="OPEN", status=OrderStatus.OPEN, phase=8, filled_quantity=self.filled,
+                symbol="INFY", exchange="NSE", side="BUY", order_type="MARKET", product="CNC", quantity=100,
+            )
+        ]  # fmt: skip
+
+    async def trade_book(self):
+        self.asked += 1
+        return await super().trade_book()
+
+
+class Unheld:
+    """We hold nothing of any order."""
+
+    def current(self, _account, _order_id):
+        return None
+
+
+def test_the_trade_book_is_due_only_for_executions_that_the_stream_did_not_tell():
+    books = OrderBookToo()
+    poller = BookPoller(books, held=Unheld())
+    asyncio.run(poller.read_orders())
+    assert poller.lacks_trades  # nothing was read yet
+    asyncio.run(poller.read_trades())
+    assert not poller.lacks_trades
+
+    books.filled = 10
+    poller.heard(TRADE)
+    assert asyncio.run(poller.read_orders())
+    assert not poller.lacks_trades
+
+    books.filled = 25
+    poller.heard(replace(TRADE, trade_id="T2"))  # of ten; five more the stream did not tell
+    assert asyncio.run(poller.read_orders())
+    assert poller.lacks_trades
+
+
+def test_what_the_stream_told_is_not_published_again_from_the_trade_book():
+    books = OrderBookToo()
+    poller = BookPoller(books, held=Unheld())
+    poller.heard(TRADE)
+    books.trades = [TRADE, replace(TRADE, trade_id="T2")]
+    asyncio.run(poller.read_trades())
+
+    assert books.told == [replace(TRADE, trade_id="T2")]
+
+
+def test_a_trade_book_that_could_not_be_read_is_still_due():
+    books = OrderBookToo()
+    poller = BookPoller(books, held=Unheld())
+    books.trade_book = fails
+    with pytest.raises(BrokerUnreachableError):
+        asyncio.run(poller.read_trades())
+
+    assert poller.lacks_trades
+
+
+async def fails():
+    raise BrokerUnreachableError("gone")
+
+
+def test_executions_of_an_order_that_left_the_order_book_are_not_kept():
+    books = OrderBookToo()
+    poller = BookPoller(books, held=Unheld())
+    asyncio.run(poller.read_orders())
+    poller.heard(TRADE)
+
+    async def empty():
+        return []
+
+    books.order_book = empty
+    asyncio.run(poller.read_orders())
+
+    assert not poller._executed

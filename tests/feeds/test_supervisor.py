@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from feed_desk import SESSION, Desk, order
+from feed_desk import SESSION, Desk, order, trade
 from orderwire.brokers.adapter import BrokerSession
 from orderwire.core.books import BookRows
 from orderwire.core.events import EventType
@@ -691,14 +691,14 @@ def test_a_renewal_that_fails_is_tried_again():
     assert desk.renewals == 3
 
 
-def test_trades_and_positions_are_read_at_once_and_then_once_a_second_however_often_they_move():
+def test_positions_are_read_at_once_and_then_once_a_second_however_often_they_move():
     async def story(desk):
-        async def trade_book():
+        async def positions():
             read.append(asyncio.get_running_loop().time())
             return []
 
         await asyncio.sleep(10)
-        desk.broker.trade_book = trade_book
+        desk.broker.positions = positions
         for _ in range(23):
             desk.broker.on_positions_moved()
             await asyncio.sleep(0.2)
@@ -719,15 +719,37 @@ def test_trades_and_positions_that_could_not_be_read_are_read_again_though_nothi
                 raise BrokerUnreachableError("429")
             return []
 
-        await asyncio.sleep(10)
         setattr(desk.broker, book, refuse)
-        desk.broker.on_positions_moved()
         await asyncio.sleep(300)
 
     read = []
     Desk().run(story)
 
     assert len(read) == 3
+
+
+@pytest.mark.parametrize(("told", "asked"), [(True, 0), (False, 1)])
+def test_the_trade_book_is_not_read_for_what_the_stream_told_but_the_positions_are(told, asked):
+    async def story(desk):
+        def answer(book):
+            async def give():
+                read.append(book)
+                return []
+
+            return give
+
+        await asyncio.sleep(10)
+        desk.broker.trade_book, desk.broker.positions = answer("trades"), answer("positions")
+        if told:
+            desk.broker.on_trade(trade())
+        desk.broker.book = [order(status=OrderStatus.FILLED, filled=10)]
+        desk.feed.request_read()
+        await asyncio.sleep(10)
+
+    read = []
+    Desk().run(story)
+
+    assert (read.count("trades"), read.count("positions")) == (asked, 1)
 
 
 def test_trades_that_the_broker_refuses_for_good_are_not_asked_for_with_every_book():

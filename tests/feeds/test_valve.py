@@ -1,6 +1,6 @@
 import pytest
 
-from feed_desk import ACCOUNT, order
+from feed_desk import ACCOUNT, order, trade
 from orderwire.core.events import Event, EventType
 from orderwire.core.orders import AccountId, Channel
 from orderwire.feeds.valve import Valve
@@ -49,6 +49,19 @@ def test_only_what_passes_counts_as_pushed():
     valve.put(said(Channel.STREAM))
 
     assert len(pushed) == 1
+
+
+def test_executions_of_the_stream_are_told_where_they_pass():
+    valve = Valve(ACCOUNT, None)
+    executed = []
+    valve.on_executed = executed.append
+
+    valve.put(Event(EventType.TRADE_UPDATE, trade(channel=Channel.STREAM)))
+    valve.put(Event(EventType.TRADE_UPDATE, trade(channel=Channel.REST)))
+    valve.push = False
+    valve.put(Event(EventType.TRADE_UPDATE, trade(channel=Channel.STREAM)))
+
+    assert executed == [trade(channel=Channel.STREAM)]
 
 
 def test_events_that_are_no_observations_pass():

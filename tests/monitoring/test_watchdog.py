@@ -175,12 +175,22 @@ def test_two_looks_at_once_are_one(scene):
 
 def test_on_the_engine_it_looks_on_a_thread_of_its_own(tmp_path):
     with a_scene(tmp_path) as scene:
+        scene.clock.advance(1)
         scene.engine.start()
         scene.engine.put(Event(EventType.TIMER))
         eventually(scene.station.watchdog.series.points, what="a look")
         lanes = {row.handler: row.lane for row in scene.engine.statistics().handlers}
 
     assert lanes["orderwire.monitoring.watchdog.Watchdog.on_timer"] == "watchdog"
+
+
+def test_a_timer_that_runs_fast_makes_no_more_looks(scene):
+    """What a look read is kept for ten minutes: many looks a second would fill the memory."""
+    for _ in range(100):
+        scene.clock.advance(0.125)
+        scene.station.watchdog.on_timer(Event(EventType.TIMER))
+
+    assert len(scene.station.watchdog.series.points()) == 25
 
 
 def test_what_the_last_process_left_raised_is_cleared(tmp_path):

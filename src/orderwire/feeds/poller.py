@@ -34,21 +34,26 @@ class BookPoller:
         self._adapter = adapter
         self._held = held
         self._orders: dict[OrderId, OrderUpdate] = {}
-        self._trades: set[tuple[str, OrderId, str]] = set()
+        self._executed: dict[OrderId, dict[tuple[str, str], int]] = {}
+        """By order, the quantity of each execution that was published, by exchange and number."""
         self._positions: dict[tuple[str, str, str], Position] = {}
         self.rows: Sequence[OrderUpdate] = ()
         """The book as it was last read."""
         self.odd: dict[str, tuple[ProtocolViolationError, ...]] = {}
         """What could not be read of each book when it was last read, row by row."""
+        self.lacks_trades = True
+        """Whether the order book told of executions that neither the stream nor the trade book did."""
 
     async def read_orders(self) -> bool:
-        """Read the order book, publish what differs; True when an execution is new, so trades are due."""
+        """Read the order book, publish what differs; True when an execution is new, so positions are due."""
         self.rows = rows = await self._adapter.order_book()
         self.odd[ORDERS] = odd_rows(rows)
         fills = False
         for row in rows:
             before = self._orders.get(row.order_id)
-            fills |= row.filled_quantity > (before.filled_quantity if before else 0)
+            if row.filled_quantity > (before.filled_quantity if before else 0):
+                fills = True
+                self.lacks_trades |= row.filled_quantity > sum(self._executed.get(row.order_id, {}).values())
             self._orders[row.order_id] = row
             if before is None or not _same_row(before, row) or not self._settled(row):
                 self._adapter.on_order(row)
@@ -62,15 +67,30 @@ class BookPoller:
         for row in rows:
             self._adapter.on_order(row)
 
+    def heard(self, trade: Trade) -> None:
+        """Take note of an execution that the stream told: the trade book need not be read for it."""
+        self._take(trade)
+
     async def read_trades(self) -> None:
         """Read the trade book and publish the executions not published before."""
-        trades = await self._adapter.trade_book()
+        self.lacks_trades = False
+        try:
+            trades = await self._adapter.trade_book()
+        except BaseException:
+            self.lacks_trades = True
+            raise
         self.odd["trade book"] = odd_rows(trades)
         for trade in trades:
-            if _trade_key(trade) not in self._trades:
-                self._trades.add(_trade_key(trade))
+            if self._take(trade):
                 self._adapter.on_trade(trade)
-        self._trades.intersection_update(map(_trade_key, trades))
+        self._forget_executions(trades)
+
+    def _take(self, trade: Trade) -> bool:
+        """Note an execution; False for one that was noted before."""
+        known = self._executed.setdefault(trade.order_id, {})
+        fresh = (trade.exchange, trade.trade_id) not in known
+        known[trade.exchange, trade.trade_id] = trade.quantity
+        return fresh
 
     async def read_positions(self) -> None:
         """Read the net positions and publish those that moved."""
@@ -97,9 +117,19 @@ class BookPoller:
         overlaid = held.pending_modify or held.pending_cancel or held.conflict or held.checking
         return agrees and not overlaid
 
+    def _forget_executions(self, trades: Sequence[Trade]) -> None:
+        """Of an order that is not in the order book (an earlier day's), keep what the trade book still has."""
+        listed: dict[OrderId, dict[tuple[str, str], int]] = {}
+        for trade in trades:
+            listed.setdefault(trade.order_id, {})[trade.exchange, trade.trade_id] = trade.quantity
+        for order_id in self._executed.keys() - self._orders.keys():
+            del self._executed[order_id]
+        self._executed = listed | self._executed
+
     def _forget_all_but(self, present: set[OrderId]) -> None:
         for gone in self._orders.keys() - present:
             del self._orders[gone]
+            self._executed.pop(gone, None)
 
 
 def _same_row(before: OrderUpdate, row: OrderUpdate) -> bool:
@@ -119,10 +149,6 @@ def _content(row: OrderUpdate) -> tuple[object, ...]:
         row.reason,
         row.exchange_order_id,
     )
-
-
-def _trade_key(trade: Trade) -> tuple[str, OrderId, str]:
-    return (trade.exchange, trade.order_id, trade.trade_id)
 
 
 def _position_key(position: Position) -> tuple[str, str, str]:

@@ -282,7 +282,7 @@ class FeedSupervisor:
         self._status = FeedStatus(
             account=self.account, freshness=Freshness.RECONCILING, since=around.clock.now()
         )
-        self.valve.on_pushed = self._on_pushed
+        self.valve.on_pushed, self.valve.on_executed = self._on_pushed, self.poller.heard
         self.valve.on_foreign = self._on_foreign
         adapter.tools = replace(adapter.tools, publisher=self.valve)
         adapter.on_listening = self._on_listening
@@ -668,13 +668,18 @@ class FeedSupervisor:
             self._reconciled = True
 
     async def _reading_side_books(self) -> None:
-        """Trades and positions follow the orders; they never hold the order book up."""
+        """Trades and positions follow the orders; they never hold the order book up.
+
+        The trade book is left alone where the stream told every execution: a broker gives it whole or not at all.
+        """
         while True:
             await self._side_books_due.wait()
             self._side_books_due.clear()
             await self._logged_in.wait()
-            traded = await self._airlock("trades", self.poller.read_trades())
-            self._tell_odd("trade book")
+            traded = True
+            if self.poller.lacks_trades:
+                traded = await self._airlock("trades", self.poller.read_trades())
+                self._tell_odd("trade book")
             moved = await self._airlock("positions", self.poller.read_positions())
             self._tell_odd("positions")
             self._side_books_read = (

@@ -25,6 +25,8 @@ class Valve:
         """Events that named another account."""
         self.on_pushed: Callable[[OrderUpdate], None] | None = None
         """Told of each observation of an order that the stream gave."""
+        self.on_executed: Callable[[Trade], None] | None = None
+        """Told of each execution that the stream gave."""
         self.on_foreign: Callable[[], None] | None = None
 
     def put(self, event: Event) -> None:
@@ -41,6 +43,8 @@ class Valve:
             return
         if streamed and isinstance(said, OrderUpdate) and self.on_pushed is not None:
             self.on_pushed(said)
+        if streamed and isinstance(said, Trade) and self.on_executed is not None:
+            self.on_executed(said)
         if self._publisher is not None:
             self._publisher.put(event)
 

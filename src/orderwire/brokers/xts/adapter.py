@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar, NoReturn, TypeVar
 from urllib.parse import urlencode
 
@@ -42,7 +43,7 @@ from orderwire.brokers.xts.socketio import (
     TransportPing,
     Unreadable,
 )
-from orderwire.core.books import BookRows, read_rows
+from orderwire.core.books import BookRows, TradeRows, read_rows
 from orderwire.core.instruments import Instrument
 from orderwire.core.orders import (
     Channel,
@@ -180,6 +181,7 @@ class XtsAdapter(BrokerAdapter):
         """The Engine.IO revision that last joined."""
         self.failures = 0
         """Handshakes that reached the server and failed since."""
+        self._trades = TradeRows()
         self.foreign = 0
         """Events of other clients of a dealer's login, left out."""
         self.events: Counter[str] = Counter()
@@ -347,7 +349,9 @@ class XtsAdapter(BrokerAdapter):
     async def trade_book(self) -> Sequence[Trade]:
         reading = self._reading(Channel.REST)
         result = await self._read(self._book("trades"), purpose="trade_book", bucket="trades")
-        return await self._rows(result, messages.trade, reading)
+        return await self._rows(
+            result, messages.trade, reading, read=partial(self._trades.read, day=reading.trading_date)
+        )
 
     async def positions(self) -> Sequence[Position]:
         reading, query = self._reading(Channel.REST), {"dayOrNet": "NetWise"}
@@ -766,15 +770,16 @@ class XtsAdapter(BrokerAdapter):
         reading: Reading,
         *,
         split: Callable[[bytes], list[bytes]] = messages.list_rows,
+        read: Callable[[list[bytes], Callable[[bytes], _T | None]], BookRows[_T]] = read_rows,
     ) -> BookRows[_T]:
         """Read our own rows, each by itself; those of a dealer's other clients are left out."""
-        read, clients = self._received(reading), self._clients()
+        received, clients = self._received(reading), self._clients()
 
         def own(raw: bytes) -> _T | None:
             row = messages.read_row(raw)
-            return parse(row, read, raw=raw) if clients.owns(messages.client_of(row)) else None
+            return parse(row, received, raw=raw) if clients.owns(messages.client_of(row)) else None
 
-        return await parsed(len(result), lambda: read_rows(split(result), own))
+        return await parsed(len(result), lambda: read(split(result), own))
 
     def _received(self, reading: Reading) -> Reading:
         """The book belongs to the day on which it was asked for, and arrived now."""

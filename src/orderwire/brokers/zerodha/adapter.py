@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import ClassVar, NoReturn, Self, TypeVar
 from urllib.parse import quote, urlencode
@@ -33,6 +34,7 @@ from orderwire.brokers.http import DAY, MINUTE, Bucket, Budget, retry_after_seco
 from orderwire.brokers.parsing import parsed
 from orderwire.brokers.zerodha import checklist, instruments, messages, postbacks
 from orderwire.brokers.zerodha.messages import Reading
+from orderwire.core.books import TradeRows
 from orderwire.core.instruments import Instrument
 from orderwire.core.orders import (
     Channel,
@@ -117,6 +119,7 @@ class ZerodhaAdapter(BrokerAdapter):
             for field in self.address_fields
         }
         self._frames: Counter[str] = Counter()
+        self._trades = TradeRows()
         self._check_profile()
 
     def _check_profile(self) -> None:
@@ -247,7 +250,9 @@ class ZerodhaAdapter(BrokerAdapter):
             return []
 
     async def trade_book(self) -> Sequence[Trade]:
-        return await self._read("/trades", messages.read_trades, purpose="trade_book")
+        return await self._read(
+            "/trades", partial(messages.read_trades, seen=self._trades), purpose="trade_book"
+        )
 
     async def positions(self) -> Sequence[Position]:
         return await self._read("/portfolio/positions", messages.read_positions, purpose="positions")

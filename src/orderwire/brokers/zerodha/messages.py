@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from orderwire.core.books import BookRows, read_rows
+from orderwire.core.books import BookRows, TradeRows, read_rows
 from orderwire.core.instruments import Instrument, InstrumentLookup
 from orderwire.core.orders import (
     IST,
@@ -372,9 +372,10 @@ def read_order(data: Raw | bytes, reading: Reading, *, history_index: int = -1) 
     )
 
 
-def read_trades(data: Raw, reading: Reading) -> BookRows[Trade]:
-    """Read the rows of `GET /trades` or `GET /orders/{id}/trades`."""
-    return read_rows(_list(data), lambda row: _read_trade(row, reading))
+def read_trades(data: Raw, reading: Reading, *, seen: TradeRows | None = None) -> BookRows[Trade]:
+    """Read the rows of `GET /trades` or `GET /orders/{id}/trades`; those `seen` before need not be read again."""
+    rows = seen or TradeRows()
+    return rows.read(_list(data), lambda row: _read_trade(row, reading), day=reading.trading_date)
 
 
 def _read_trade(data: Raw, reading: Reading) -> Trade:
