@@ -738,6 +738,18 @@ def test_rest_rows_of_the_very_moment_may_correct():
     assert view(corrected).price == row.price
 
 
+@pytest.mark.parametrize("at", [2, 3])
+def test_rows_of_before_a_fill_that_came_with_a_pending_request_correct_nothing(at):
+    """Found by seed 39114 of 100,000: a pending request bears no terms, but it told the fill."""
+    requested = replace(CANCELLING, filled_quantity=3, broker_time=T0 + timedelta(seconds=3))
+    state = join(lift(said()), lift(requested))
+    assert view(state).status == S.PARTIALLY_FILLED
+
+    assert correct(state, rest(at=at), rest(at=at), seconds_apart=2.0) is None
+    later = correct(state, rest(at=4), rest(at=4), seconds_apart=2.0)
+    assert view(later).filled_quantity == 0
+
+
 def test_a_state_without_terms_can_be_corrected():
     state = replace(lift(CLAIM), terms=None)
 

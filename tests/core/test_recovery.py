@@ -17,20 +17,38 @@ from orderwire.core.recovery import (
     renewal_due,
 )
 
+HINT, CONFLICT = "hint: a postback came", "conflict: the order book says otherwise"
+
 
 @pytest.mark.parametrize(
     ("reason", "last", "due"),
     [
-        ("hint: a postback came", None, 50.0),
-        ("hint: a postback came", 10.0, 50.0),
-        ("hint: a postback came", 49.9, 49.9 + HINT_SPACING),
-        ("conflict: the order book says otherwise", None, 50.0 + CONTRADICTED_AFTER),
-        ("conflict: the order book says otherwise", 49.9, 50.0 + CONTRADICTED_AFTER),
+        (HINT, None, 50.0),
+        (HINT, 10.0, 50.0),
+        (HINT, 49.9, 49.9 + HINT_SPACING),
+        (CONFLICT, None, 50.0 + CONTRADICTED_AFTER),
+        (CONFLICT, 49.9, 50.0 + CONTRADICTED_AFTER),
     ],
 )
 def test_a_hint_is_answered_at_once_unless_one_just_was_and_a_contradiction_a_second_later(reason, last, due):
-    assert hint_due(reason, now=50.0, last_hint_read=last) == due
+    assert hint_due(reason, now=50.0, last_hint_read=last) == (due, False)
     assert CONTRADICTED_AFTER > 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "planned", "due"),
+    [
+        (HINT, [49.0, 60.0], (50.0, True)),
+        (HINT, [60.0], (50.0, False)),
+        (HINT, [50.1], (50.0, False)),
+        (CONFLICT, [49.0, 50.0, 50.99], (51.1, False)),
+        (CONFLICT, [51.0], (51.0, True)),
+        (CONFLICT, [50.5, 51.05, 51.02, 51.2], (51.02, True)),
+        (CONFLICT, [51.11], (51.1, False)),
+    ],
+)
+def test_a_hint_shares_a_planned_read_and_a_contradiction_one_that_is_a_second_away(reason, planned, due):
+    assert hint_due(reason, now=50.0, last_hint_read=None, planned=planned) == (pytest.approx(due[0]), due[1])
 
 
 LIVE = {"delivering": True, "reconciled": True, "ever_read": True}

@@ -133,6 +133,30 @@ def test_the_trade_book_is_due_only_for_executions_that_the_stream_did_not_tell(
     assert poller.lacks_trades
 
 
+def test_a_trade_book_that_lags_behind_the_order_book_is_read_again_a_few_times():
+    books = OrderBookToo()
+    poller = BookPoller(books, held=Unheld())
+    asyncio.run(poller.read_trades())
+    assert not poller.trades_lag
+
+    books.filled = 10
+    asyncio.run(poller.read_orders())
+    told = []
+    for _ in range(6):
+        asyncio.run(poller.read_trades())
+        told.append((poller.trades_lag, poller.lacks_trades))
+    assert told == [(True, True)] * 4 + [(False, False)] * 2
+
+    books.filled, books.trades = 20, [TRADE]
+    asyncio.run(poller.read_orders())
+    asyncio.run(poller.read_trades())
+    assert poller.trades_lag
+    books.trades = [TRADE, replace(TRADE, trade_id="T2")]
+    asyncio.run(poller.read_trades())
+    assert not poller.trades_lag
+    assert books.told == books.trades
+
+
 def test_what_the_stream_told_is_not_published_again_from_the_trade_book():
     books = OrderBookToo()
     poller = BookPoller(books, held=Unheld())

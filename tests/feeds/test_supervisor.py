@@ -433,6 +433,30 @@ def test_a_flood_of_hints_costs_five_reads_a_second_and_the_first_is_answered_at
     assert min(b - a for a, b in itertools.pairwise(desk.flood)) >= 0.2
 
 
+def test_orders_that_a_lagging_book_contradicts_share_one_read_after_a_second():
+    """Found by seed 64393 of 100,000: each had a read of its own, and each read contradicted all of them again."""
+
+    async def story(desk):
+        async def lagging():
+            for number in range(5):
+                desk.feed.hint(OrderId(str(number)), "conflict: the order book says otherwise")
+                await asyncio.sleep(0.002)
+            return await read()
+
+        await asyncio.sleep(2)
+        read, desk.broker.order_book = desk.broker.order_book, lagging
+        before = len(desk.broker.read_times)
+        desk.feed.request_read()
+        await asyncio.sleep(10)
+        desk.reads = desk.broker.read_times[before:]
+
+    desk = Desk()
+    desk.run(story)
+
+    assert 8 <= len(desk.reads) <= 12
+    assert min(b - a for a, b in itertools.pairwise(desk.reads)) >= 1.0
+
+
 def test_a_hint_during_a_read_has_the_book_read_again():
     async def story(desk):
         await asyncio.sleep(2)

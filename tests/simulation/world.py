@@ -30,6 +30,7 @@ from orderwire.core.orders import (
     Trade,
     session_date,
 )
+from orderwire.core.recovery import hint_due
 from orderwire.errors import StoreBusyError
 from orderwire.feeds.poller import BookPoller
 from orderwire.store import inbox, outbox, schema
@@ -132,9 +133,9 @@ class Feed:
         self.parser = Parser(broker=world.broker, account=world.account, clock=world.clock)
         self.poller = BookPoller(self, held=service.book)  # type: ignore[arg-type]  # the part of an adapter that it uses
         self.histories: set[OrderId] = set()
-        self.requests: list[tuple[float, bool]] = []
-        """When reads are due, and whether any read before then will do as well."""
-        self.trades_due = True
+        self.requests: list[tuple[float, float]] = []
+        """When reads are due, and when each is to begin."""
+        self._hint_read_at: float | None = None
         service.book.on_verify = self.verify
 
     # what an adapter does
@@ -163,38 +164,43 @@ class Feed:
     def verify(self, _account: AccountId, order_id: OrderId, reason: str) -> None:
         if reason.startswith("tie"):
             self.histories.add(order_id)
-        self.request(after=1.1 if reason.startswith("conflict") else 0.0)
+        now = self._world.clock.seconds
+        due, planned = hint_due(
+            reason, now=now, last_hint_read=self._hint_read_at, planned=(due for due, _ in self.requests)
+        )
+        if not planned:
+            self.request(after=due - now)
         self._world.note(f"verify {order_id}: {reason}")
 
     def request(self, *, after: float = 0.0) -> None:
         if not self._world.weather.reads:
             return
-        at = self._world.clock.seconds + after + self._world.transit()
-        heapq.heappush(self.requests, (at, not after))
-        self._world.at(at, self.read_if_due)
+        due = self._world.clock.seconds + after
+        begins = due + self._world.transit()
+        self.requests.append((due, begins))
+        self._world.at(begins, self.read_if_due)
 
     def read_if_due(self) -> None:
         now = self._world.clock.seconds
-        if not self.requests or self.requests[0][0] > now or not self._current():
+        if not any(begins <= now for _, begins in self.requests) or not self._current():
             return
-        self.requests = [(at, soon) for at, soon in self.requests if at > now and not soon]
-        heapq.heapify(self.requests)
+        self.requests = [request for request in self.requests if request[0] > now]
         if self._world.read_fails():
             self.request(after=0.5)
             return
+        self._hint_read_at = now
         self.read()
 
     def read(self) -> None:
-        """Read the books, as the supervisor does: orders, then histories asked for, then trades when some are new."""
+        """Read the books, as the supervisor does: orders, then histories asked for, then trades that are missing."""
         self._world.count("reads")
         self._world.note("read of the order book")
-        fills = finished(self.poller.read_orders())
+        finished(self.poller.read_orders())
         for order_id in sorted(self.histories):
             finished(self.poller.read_history(order_id))
             self._world.count("history reads")
         self.histories.clear()
-        if fills or self.trades_due:
-            self.trades_due = False
+        if self.poller.lacks_trades:
             finished(self.poller.read_trades())
         self._world.step()
 
@@ -399,6 +405,7 @@ class World:
                 self.note(f"stream {order_id} {kind} {one.raw_status} filled {one.filled_quantity}")
                 self.feed.on_order(one)
             else:
+                self.feed.poller.heard(one)
                 self.feed.on_trade(one)
         self._step_perhaps()
 
@@ -701,7 +708,6 @@ class World:
             return
         self._calm_from = self.clock.seconds
         self.note("the last read")
-        self.feed.trades_due = True
         self.feed.read()
         self._mark_first_answer()
         self.outcome.counts["reads before the last"] = self.outcome.counts["reads"]

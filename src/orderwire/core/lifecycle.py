@@ -599,8 +599,12 @@ def correct(
 
 
 def _older(state: OrderState, row: OrderUpdate) -> bool:
-    held = state.terms
-    return held is not None and _statement(row).moment[:4] < held.moment[:4]
+    said, terms, fill = _statement(row), state.terms, state.fill
+    if terms is not None and said.moment[:4] < terms.moment[:4]:
+        return True
+    return (
+        said.filled < fill.filled and said.time <= fill.time
+    )  # a pending request told the fill, and no terms
 
 
 # --- the visible side -------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, time, timedelta
 from enum import StrEnum
+from math import inf
 
 from msgspec import Struct
 
@@ -89,7 +91,7 @@ MANUAL_READS_AFTER_ACTION = (0.5,)
 HINT_SPACING = 0.2
 """Seconds between two reads of one account that hints caused: what a flood of hints may cost, and no more."""
 
-CONTRADICTED_AFTER = 1.1
+CONTRADICTED_AFTER, _APART = 1.1, 1.0
 """Seconds after which the book is read again when it contradicts: two reads must be a second apart to count."""
 
 HEALTHY_AFTER = 30.0
@@ -181,11 +183,22 @@ def reads_after_action(*, push: bool) -> tuple[float, ...]:
     return READS_AFTER_ACTION if push else MANUAL_READS_AFTER_ACTION
 
 
-def hint_due(reason: str, *, now: float, last_hint_read: float | None) -> float:
-    """Return when the book is read because of a hint (same clock as `now`): at once, unless one just was."""
-    if reason.startswith("conflict"):
-        return now + CONTRADICTED_AFTER
-    return now if last_hint_read is None else max(now, last_hint_read + HINT_SPACING)
+def hint_due(
+    reason: str, *, now: float, last_hint_read: float | None, planned: Iterable[float] = ()
+) -> tuple[float, bool]:
+    """Return when the book is read because of a hint (same clock as `now`), and whether that read is `planned` already.
+
+    At once, unless one just was; a contradiction a second later. Contradictions of one read share one read: were each
+    to have its own, a book that lags would be read ever more often.
+    """
+    contradicted = reason.startswith("conflict")
+    if contradicted:
+        due = now + CONTRADICTED_AFTER
+    else:
+        due = now if last_hint_read is None else max(now, last_hint_read + HINT_SPACING)
+    earliest = now + _APART if contradicted else -inf
+    shared = min((read for read in planned if earliest <= read <= due), default=None)
+    return (due, False) if shared is None else (max(shared, now), True)
 
 
 _FIRST_SESSION, _LAST_SESSION = time(9, 0), time(23, 55)

@@ -14,6 +14,9 @@ from orderwire.errors import ProtocolViolationError
 ORDERS: Final = "order book"
 """The book without which an account's page is not complete."""
 
+_PATIENT: Final = 5
+"""Readings in vain of a trade book that has less than its order book; it may never have more."""
+
 
 class HeldOrders(Protocol):
     """What we hold of an account's orders; in memory, any thread."""
@@ -42,7 +45,11 @@ class BookPoller:
         self.odd: dict[str, tuple[ProtocolViolationError, ...]] = {}
         """What could not be read of each book when it was last read, row by row."""
         self.lacks_trades = True
-        """Whether the order book told of executions that neither the stream nor the trade book did."""
+        """Whether the order book told of executions that neither the stream nor the trade book did, so far."""
+        self.trades_lag = False
+        """Whether the trade book, when it was last read, had less than the order book; not for ever."""
+        self._in_vain = 0
+        """Readings of the trade book in a row that brought nothing new."""
 
     async def read_orders(self) -> bool:
         """Read the order book, publish what differs; True when an execution is new, so positions are due."""
@@ -52,8 +59,8 @@ class BookPoller:
         for row in rows:
             before = self._orders.get(row.order_id)
             if row.filled_quantity > (before.filled_quantity if before else 0):
-                fills = True
-                self.lacks_trades |= row.filled_quantity > sum(self._executed.get(row.order_id, {}).values())
+                fills, self._in_vain = True, 0
+                self.lacks_trades |= self._lacks(row)
             self._orders[row.order_id] = row
             if before is None or not _same_row(before, row) or not self._settled(row):
                 self._adapter.on_order(row)
@@ -72,18 +79,23 @@ class BookPoller:
         self._take(trade)
 
     async def read_trades(self) -> None:
-        """Read the trade book and publish the executions not published before."""
-        self.lacks_trades = False
-        try:
-            trades = await self._adapter.trade_book()
-        except BaseException:
-            self.lacks_trades = True
-            raise
+        """Read the trade book and publish the executions not published before.
+
+        It may lag behind the order book: it is due again as long as something is missing, a few times.
+        """
+        self.trades_lag = False
+        trades = await self._adapter.trade_book()
         self.odd["trade book"] = odd_rows(trades)
+        self._in_vain += 1
         for trade in trades:
             if self._take(trade):
+                self._in_vain = 0
                 self._adapter.on_trade(trade)
         self._forget_executions(trades)
+        self.lacks_trades = self.trades_lag = self._in_vain < _PATIENT and any(map(self._lacks, self.rows))
+
+    def _lacks(self, row: OrderUpdate) -> bool:
+        return row.filled_quantity > sum(self._executed.get(row.order_id, {}).values())
 
     def _take(self, trade: Trade) -> bool:
         """Note an execution; False for one that was noted before."""

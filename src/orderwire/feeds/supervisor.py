@@ -389,10 +389,11 @@ class FeedSupervisor:
         if reason.startswith("tie"):
             self._histories.add(order_id)
         now = _now()
-        due = recovery.hint_due(reason, now=now, last_hint_read=self._hint_read_at)
+        due, planned = recovery.hint_due(
+            reason, now=now, last_hint_read=self._hint_read_at, planned=self._requests
+        )
         self._answer_due = max(due, self._answer_due or 0.0)
-        shared = bool(self._requests) and self._requests[0] <= due and not reason.startswith("conflict")
-        if not shared:
+        if not planned:
             self.request_read(after=due - now)
 
     def tick(self) -> None:
@@ -683,7 +684,7 @@ class FeedSupervisor:
             moved = await self._airlock("positions", self.poller.read_positions())
             self._tell_odd("positions")
             self._side_books_read = (
-                traded and moved
+                traded and moved and not self.poller.trades_lag
             )  # else with the next order book, though nothing fills any more
             await asyncio.sleep(_SIDE_BOOKS_PACE)
 
