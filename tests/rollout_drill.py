@@ -82,7 +82,9 @@ class Toggled:
     """What toggling found; the simulators' ledger is the oracle of what was lost."""
 
     toggles: int = 0
-    updates: int = 0
+    fills: int = 0
+    changes: int = 0
+    """What the fills changed, as programs were told it: an order, its execution, the position."""
     seconds: float = 0.0
     passed_after: int = 0
     """Events of a stream that reached the engine though they were received after the stop had returned."""
@@ -116,7 +118,7 @@ def toggle(floor: Floor, pilot: Pilot, *, seconds: float, rate: float, every: fl
         while not over.wait(max(due - time.monotonic(), 0)):
             account = chance.choice(accounts)
             floor.fill(account, orders[account], 1, times=burst)
-            found.updates += burst
+            found.fills += burst
             due += burst / rate
 
     loader = threading.Thread(target=load_it)
@@ -132,7 +134,7 @@ def toggle(floor: Floor, pilot: Pilot, *, seconds: float, rate: float, every: fl
     floor.until(floor.all_live)
     floor.until(lambda: not floor.differences(), seconds=20)
     found.lost = floor.differences()
-    found.doubled = _doubled(numbers)
+    found.doubled, found.changes = _doubled(numbers), sum(map(len, numbers.values()))
     return found
 
 
