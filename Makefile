@@ -68,7 +68,7 @@ soak: setup-dev pages ## Run 24 hours' worth, or MINUTES=10 of real time; fails 
 	@$(PY) bench/endurance.py $(if $(MINUTES),--minutes $(MINUTES)) $(if $(LEAK),--leak $(LEAK)) --write $(ARGS)
 
 .PHONY: chaos
-chaos: setup-dev pages ## Run several processes under load and kill any of them, PostgreSQL and Redis too (MINUTES=10, ARGS="--rate 500")
+chaos: setup-dev pages ## Run several processes under load and kill any of them, PostgreSQL and Redis too (MINUTES=10, ARGS="--rate 170")
 	@$(PY) bench/chaos.py --minutes $(or $(MINUTES),10) $(ARGS)
 
 .PHONY: never-lost

@@ -1,6 +1,6 @@
 """Runs the whole set as several processes, with real PostgreSQL and Redis, under load, and kills any of it at random.
 
-    make chaos MINUTES=10                       # 500 updates a second, everything may die
+    make chaos MINUTES=10                       # 500 changes a second, everything may die
     python bench/chaos.py --seconds 60 --rate 200 --kinds feeds,web --seed 7
 
 Two feed workers, two web processes, PostgreSQL, Redis, the simulated brokers, one following client for each web process.
@@ -31,7 +31,7 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=0)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--rate", type=float, default=500, help="fills a second")
+    parser.add_argument("--rate", type=float, default=170, help="fills a second, each three changes (170)")
     parser.add_argument("--every", type=float, default=15, help="seconds from one death to the next, about")
     parser.add_argument("--feeds", type=int, default=2)
     parser.add_argument("--webs", type=int, default=2)

@@ -25,10 +25,11 @@ from brokersim.kite.sockets import Hub, order_frame
 from brokersim.kite.stories import Push
 from brokersim.ledger import Fate
 from brokersim.limits import Limit, Windows
-from brokersim.orders import ExchangeEvent, OrderSnapshot
+from brokersim.orders import ExchangeEvent, OrderSnapshot, Trade
 from brokersim.portfolio import positions
 from brokersim.users import KiteApp, Plan
 from brokersim.world import World
+from brokersim.written import Written
 
 # Orders are counted per account, everything else per session (a switch makes it per api_key).
 _LIMITS: Final = {
@@ -81,6 +82,7 @@ class Kite:
         self.postman = Postman(world)
         self.triggers = Triggers(world, self.desk)
         self._windows = Windows()
+        self._written = Written()
         self._shuffle = random.Random(0)  # noqa: S311 - order of rows, not a secret
         world.exchange.subscribe(self._follow)
         world.controls[BROKER] = self
@@ -285,12 +287,15 @@ class Kite:
     def _order_trades(self, call: Call) -> Any:
         order = own_order(self.world, call.session, call.path("order_id"))
         until = self._until(call)
-        return [rows.trade_row(each) for each in self.world.exchange.trades_of(order.uid) if each.at <= until]
+        return [self._trade(each) for each in self.world.exchange.trades_of(order.uid) if each.at <= until]
 
     def _trades(self, call: Call) -> Any:
         until = self._until(call)
         trades = self.world.exchange.trades_by(broker=BROKER, user=call.session.user)
-        return [rows.trade_row(each) for each in trades if each.at <= until]
+        return [self._trade(each) for each in trades if each.at <= until]
+
+    def _trade(self, trade: Trade) -> rows.Row:
+        return self._written.row(trade, lambda: rows.trade_row(trade))
 
     def _positions(self, call: Call) -> Any:
         until = self._until(call)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 from brokersim.exchange import FormalFault, Moment, formal_fault
@@ -19,6 +20,7 @@ from brokersim.orders import RESTING, OrderRequest, OrderSnapshot, OrderType, Re
 from brokersim.portfolio import Position
 from brokersim.users import XtsKind
 from brokersim.world import World
+from brokersim.written import Written
 from brokersim.xts import forms
 from brokersim.xts.errors import empty, no_instrument, no_order, not_live
 from brokersim.xts.forms import Fields
@@ -94,6 +96,7 @@ class Desk:
     pushes: Pushes
     settings: Callable[[], XtsSettings]
     numbers: int = field(default=0, init=False)
+    _written: Written = field(default_factory=Written, init=False)
 
     def __post_init__(self) -> None:
         """Have orders with formal flaws refused by the order management system, after "Request sent"."""
@@ -235,10 +238,11 @@ class Desk:
             if view.trade
         ]
         found.sort(key=lambda each: each[0].at)
-        rows = [
-            rest_trade(view, trade, self._manner(call, view, who), dealer_book=dealer_book)
-            for trade, view, who in found
-        ]
+        rows = []
+        for trade, view, who in found:
+            manner = self._manner(call, view, who)
+            write = partial(rest_trade, view, trade, manner, dealer_book=dealer_book)
+            rows.append(self._written.row(view, write, how=(manner, dealer_book)))
         self._refuse_empty(call, rows, "tradeBook", speakers[0].client)
         return Answer(
             code="s-orders-0001", description="Success trade book", result=rows, client=speakers[0].client
