@@ -4,7 +4,9 @@ import socket
 import threading
 
 import pytest
+import socketio
 from engineio.packet import MESSAGE, Packet
+from werkzeug.serving import make_server
 
 from house import ZERODHA, eventually, running_house
 from orderwire.client import Orders, OrderStream, RequestRefusedError, StreamRefusedError
@@ -88,6 +90,31 @@ def test_changes_are_taken_in_the_order_they_came(stream, monkeypatch):
 
     assert [stream.next(timeout=1).fields["sequence"] for _ in range(100)] == list(range(100))
     assert threads == {threading.get_ident()}
+
+
+def test_a_busy_service_may_take_more_than_a_second_to_let_a_stream_in():
+    """It was left after one and asked again at once, by every client there is: a busy service never got rid of them."""
+    patience = threading.Timer(1.3, lambda: None)  # more than the second that the library waits
+    greeted = []
+    server = socketio.Server(async_mode="threading")
+
+    @server.on("connect")
+    def let_in(_sid, _environ, _auth):
+        patience.join()
+        greeted.append(1)
+
+    listening = make_server("127.0.0.1", 0, socketio.WSGIApp(server), threaded=True)
+    serving = threading.Thread(target=listening.serve_forever)
+    serving.start()
+    patience.start()
+    try:
+        with OrderStream(f"http://127.0.0.1:{listening.server_port}", apikey="k"):
+            assert greeted == [1]
+    finally:
+        listening.shutdown()
+        serving.join()
+        listening.server_close()
+        server.shutdown()
 
 
 def test_a_service_that_is_not_there_is_named(stream):

@@ -190,9 +190,21 @@ class _InOrder(engineio.Client):  # type: ignore[misc]  # the library ships no t
         return super()._trigger_event(event, *args, run_async=run_async and not in_order, **more)
 
 
+_GREETED_WITHIN = 20.0
+"""Seconds a service may take to let a stream in; a browser's client waits as long."""
+
+
 class _Client(socketio.Client):  # type: ignore[misc]  # the library ships no types
     def _engineio_client_class(self) -> type[engineio.Client]:
         return _InOrder
+
+    def connect(self, url: str, **given: Any) -> None:
+        """Connect, or connect again, with patience for a busy service.
+
+        The library gives up after a second and comes back, and so do all others: a service that is slow because many
+        come at once would never get rid of them.
+        """
+        super().connect(url, wait_timeout=_GREETED_WITHIN, **given)
 
 
 class OrderStream:
