@@ -9,7 +9,8 @@ server) on 96 virtual days. Each day the market of tests/soak/market.py says wha
 it, loses, doubles and delays some of it, cuts streams and ends sessions; clients come and go, stop reading, come back.
 Each night every order is compared with the broker's truth, clients with the database, old days are forgotten, and
 memory is looked at when nobody is there: what the system has given the process, and, far more exactly, what Python and C have allocated. The slopes
-over the nights after the first quarter, with their 95 % intervals, decide: above 1 B per order event it fails.
+over the nights after the warm-up, with their 95 % intervals, decide: above 1 B per order event it fails. The warm-up is
+the first quarter, and the ten minutes for which the service keeps what it read of itself.
 """
 
 from __future__ import annotations

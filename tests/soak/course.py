@@ -21,6 +21,7 @@ import httpx2
 from house import JAINAM, ZERODHA, House, eventually, free_port
 from orderwire.brokers.registry import BrokerRegistry
 from orderwire.config import Settings, load
+from orderwire.core.alerts import RULES, horizon
 from orderwire.core.orders import OrderStatus
 from orderwire.errors import OrderwireError
 from orderwire.service import make_data_folder, open_records
@@ -54,6 +55,9 @@ PAGE_CACHE = 32.0
 
 MODIFICATIONS = 20
 """Of one order, before it is cancelled and the next one placed (Kite allows 25)."""
+
+KEPT_FOR = horizon(RULES) + 20
+"""Seconds of real time for which the service keeps what it read of itself, and a little: until then it gathers."""
 
 Show = Callable[[dict[str, Any]], None]
 
@@ -92,13 +96,19 @@ class Course:
         return self.looks[-1]
 
     def judged(self) -> list[dict[str, Any]]:
-        """Return the looks that count: the nights, or a real run's tidy moments, without the warm-up's quarter."""
+        """Return the looks that count: the nights, or a real run's tidy moments, without the warm-up.
+
+        That is the first quarter, and in a run that is long enough the time in which the service still gathers what
+        it keeps by the clock, for days that pass in seconds do not make it forget any sooner.
+        """
         some = [
             look | {"own": look["held"] and look["held"] - look["pages"]}
             for look in self.looks
             if look["kind"] == ("night" if self.plan.days else "tidy")
         ]
-        return some[max(len(some) // 4, 1) :]
+        quarter, last = max(len(some) // 4, 1), len(some) * 3 // 4
+        full = next((number for number, look in enumerate(some) if look["seconds"] > KEPT_FOR), len(some))
+        return some[max(quarter, full) if full <= last else quarter :]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,15 @@ def test_what_is_allocated_is_judged_besides_what_the_system_gives():
     assert list(failing(judge(course))) == ["allocated"]
 
 
+@pytest.mark.parametrize(("seconds", "first"), [(60, 10), (40, 15), (25, 24), (20, 10), (1, 10)])
+def test_the_warm_up_lasts_until_what_is_kept_by_the_clock_is_full(seconds, first):
+    course = course_of(40)
+    for number, look in enumerate(course.looks, 1):
+        look["seconds"] = number * seconds
+
+    assert len(course.looks) - len(course.judged()) == first
+
+
 @pytest.mark.parametrize("fault", ["gaps", "wrong", "late"])
 def test_a_client_that_was_told_wrong_fails(fault):
     course = course_of(40)
