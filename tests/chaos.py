@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -27,7 +26,7 @@ import psutil
 import psycopg
 
 from cluster import Cluster, new_database
-from house import eventually
+from house import eventually, free_port
 from orderwire.client import OrderStream
 from orderwire.errors import OrderwireError
 from redis_server import RedisServer
@@ -99,15 +98,6 @@ def _runs(pid: int) -> bool:
     except OSError:
         return False
     return state not in {"Z", "X"}
-
-
-def lasting_port(chance: Random) -> int:
-    """Find a port that no outgoing connection is given while whoever listens on it is dead."""
-    while True:
-        port = chance.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @dataclass
@@ -373,10 +363,9 @@ class Chaos:
         if not redis:
             self.redis.kill()
         cluster.sims.ask("PATCH", "/settings", {"check_margin": False})
-        ports = Random()
         for role, names in (("feeds", self.feeds), ("web", self.webs)):
             for name in names:
-                cluster.start(role, name, port=lasting_port(ports))
+                cluster.start(role, name, port=free_port())
         for name in (*self.feeds, *self.webs):
             self._await_health(name)
         live = dict.fromkeys(cluster.accounts, "LIVE")

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import httpx2
@@ -29,9 +30,16 @@ DEADLINE = 60.0
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Find a port that no outgoing connection is given before whoever is to listen there does, or while they are dead."""
+    while True:
+        port = _CHANCE.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+_CHANCE = SystemRandom()
+"""Not seeded: several runs at once must not find the same."""
 
 
 def eventually(

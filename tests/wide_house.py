@@ -10,9 +10,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from chaos import lasting_port
 from cluster import PATIENCE, Cluster, new_database, postgres_server
-from house import House, eventually
+from house import House, eventually, free_port
 from orderwire.config import Settings
 from orderwire.service import open_records
 from orderwire.web import operations
@@ -40,8 +39,7 @@ class WideHouse(House):
     def __init__(self, folder: Path, *, server: str, redis: RedisServer, **options: Any) -> None:
         self.redis = redis
         self._database = new_database(server, "wide")
-        chance = Random()  # several runs at once must not find the same
-        self._ports = {name: lasting_port(chance) for name in (*FEEDS, *WEBS)}
+        self._ports = {name: free_port() for name in (*FEEDS, *WEBS)}
         self._starter = ThreadPoolExecutor(1)
         """Starts every worker: one ends when the thread that started it does."""
         super().__init__(folder, **options)
