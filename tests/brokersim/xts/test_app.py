@@ -7,6 +7,7 @@ from aiohttp import ClientError
 
 from brokersim.faults import FaultKind
 from brokersim.world import Settings
+from brokersim.xts.app import _written
 from brokersim.xts.settings import XtsSettings
 from xts_harness import (
     LIMIT_ORDER,
@@ -450,3 +451,11 @@ async def test_the_sdks_client(peers, path, transports):
         "position NetWise",
         "trade 50",
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "written"),
+    [("margin", '{"result":["margin"]}'), ("₹", '{"result":["₹"]}'), ("\ud83d", '{"result":["\\ud83d"]}')],
+)
+def test_answers_are_written_as_node_writes_them(words, written):
+    assert _written({"result": [words]}) == written
