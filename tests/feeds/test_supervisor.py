@@ -734,6 +734,29 @@ def test_positions_are_read_at_once_and_then_once_a_second_however_often_they_mo
     assert read == pytest.approx([10, 11, 12, 13, 14, 15])
 
 
+@pytest.mark.parametrize(("takes", "apart"), [(0.1, 1.1), (0.5, 2.5), (2.0, 7.0)])
+def test_positions_that_take_long_to_read_are_read_less_often(takes, apart):
+    async def story(desk):
+        async def positions():
+            read.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(takes)
+            return []
+
+        await asyncio.sleep(10)
+        desk.broker.positions = positions
+        for _ in range(100):
+            desk.broker.on_positions_moved()
+            await asyncio.sleep(0.2)
+
+    read = []
+    Desk().run(story)
+
+    assert [later - earlier for earlier, later in itertools.pairwise(read)] == pytest.approx(
+        [apart] * (len(read) - 1)
+    )
+    assert len(read) > 2
+
+
 @pytest.mark.parametrize("book", ["trade_book", "positions"])
 def test_trades_and_positions_that_could_not_be_read_are_read_again_though_nothing_moves_any_more(book):
     async def story(desk):

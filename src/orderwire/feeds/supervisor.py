@@ -86,6 +86,9 @@ _MOST_ODD = 1000
 _SIDE_BOOKS_PACE = 1.0
 """Seconds from one reading of trades and positions to the next: a broker counts them with the order book's reads, and
 an order that fills five times a second must not have its own book wait behind them, or be refused with 429."""
+_SIDE_BOOKS_REST, _SIDE_BOOKS_PACE_CAP = 4.0, 5.0
+"""So many times what a reading took, up to so many seconds, is the pause after it: with ten thousand executions in each of
+many accounts nothing else had its turn."""
 _AFTER_CRASH = 5.0
 _ALERT_PAUSE = 600.0
 """Seconds in which one account raises the same alert once."""
@@ -677,7 +680,7 @@ class FeedSupervisor:
             await self._side_books_due.wait()
             self._side_books_due.clear()
             await self._logged_in.wait()
-            traded = True
+            traded, began = True, _now()
             if self.poller.lacks_trades:
                 traded = await self._airlock("trades", self.poller.read_trades())
                 self._tell_odd("trade book")
@@ -686,7 +689,8 @@ class FeedSupervisor:
             self._side_books_read = (
                 traded and moved and not self.poller.trades_lag
             )  # else with the next order book, though nothing fills any more
-            await asyncio.sleep(_SIDE_BOOKS_PACE)
+            rest = min(_SIDE_BOOKS_REST * (_now() - began), _SIDE_BOOKS_PACE_CAP)
+            await asyncio.sleep(max(rest, _SIDE_BOOKS_PACE))
 
     # --- listening -------------------------------------------------------------------------------------
 
