@@ -1,6 +1,6 @@
 """Runs the whole set as several processes, with real PostgreSQL and Redis, under load, and kills any of it at random.
 
-    make chaos MINUTES=10                       # 500 changes a second, everything may die
+    make chaos MINUTES=10                       # 500 changes a second asked for, all may die
     python bench/chaos.py --seconds 60 --rate 200 --kinds feeds,web --seed 7
 
 Two feed workers, two web processes, PostgreSQL, Redis, the simulated brokers, one following client for each web process.

@@ -167,6 +167,20 @@ def test_what_the_stream_told_is_not_published_again_from_the_trade_book():
     assert books.told == [replace(TRADE, trade_id="T2")]
 
 
+def test_an_execution_is_one_however_its_exchange_is_spelt():
+    """Told before the day's instruments were known, it would count twice, and hide one that is missing."""
+    books = OrderBookToo()
+    poller = BookPoller(books, held=Unheld())
+    asyncio.run(poller.read_orders())
+    poller.heard(replace(TRADE, exchange="NSECM", known_symbol=False))
+    books.trades, books.filled = [TRADE], 20
+    asyncio.run(poller.read_trades())
+    asyncio.run(poller.read_orders())
+
+    assert books.told == []
+    assert poller.lacks_trades
+
+
 def test_a_trade_book_that_could_not_be_read_is_still_due():
     books = OrderBookToo()
     poller = BookPoller(books, held=Unheld())

@@ -734,6 +734,34 @@ def test_positions_are_read_at_once_and_then_once_a_second_however_often_they_mo
     assert read == pytest.approx([10, 11, 12, 13, 14, 15])
 
 
+def test_after_a_reconnect_the_positions_are_read_though_nothing_filled():
+    async def story(desk):
+        async def positions():
+            read.append(1)
+            return []
+
+        desk.broker.stream = stream_of(10)
+        await asyncio.sleep(5)
+        desk.broker.positions = positions
+        desk.broker.stream = desk.broker.stay_connected
+        await asyncio.sleep(30)
+
+    def stream_of(seconds):
+        async def stream():
+            desk.broker.listening = True
+            await asyncio.sleep(seconds)
+            raise BrokerUnreachableError("the line is cut")
+
+        return stream
+
+    read = []
+    desk = Desk()
+    desk.run(story)
+
+    assert len(desk.broker.connect_times) == 2
+    assert read == [1]
+
+
 @pytest.mark.parametrize(("takes", "apart"), [(0.1, 1.1), (0.5, 2.5), (2.0, 7.0)])
 def test_positions_that_take_long_to_read_are_read_less_often(takes, apart):
     async def story(desk):

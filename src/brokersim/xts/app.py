@@ -546,9 +546,8 @@ async def _nginx(request: web.Request, handler: Any) -> web.StreamResponse:
 def _written(body: Mapping[str, Any]) -> str:
     """Write an answer as Node does: without spaces, and with half a character as an escape."""
     try:
-        return msgspec.json.encode(
-            body
-        ).decode()  # a book of 15,000 executions: 18 ms, 140 by the standard library
+        # a book of 15,000 executions: 18 ms, 140 by the standard library
+        return msgspec.json.encode(body).decode()
     except UnicodeEncodeError:
         return json.dumps(body, separators=(",", ":"))
 

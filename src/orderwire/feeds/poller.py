@@ -37,8 +37,11 @@ class BookPoller:
         self._adapter = adapter
         self._held = held
         self._orders: dict[OrderId, OrderUpdate] = {}
-        self._executed: dict[OrderId, dict[tuple[str, str], int]] = {}
-        """By order, the quantity of each execution that was published, by exchange and number."""
+        self._executed: dict[OrderId, dict[str, int]] = {}
+        """By order, the quantity of each execution that was published, by its number.
+
+        Not by exchange too: an order has one, which is spelt otherwise before the day's instruments are known.
+        """
         self._positions: dict[tuple[str, str, str], Position] = {}
         self.rows: Sequence[OrderUpdate] = ()
         """The book as it was last read."""
@@ -100,8 +103,8 @@ class BookPoller:
     def _take(self, trade: Trade) -> bool:
         """Note an execution; False for one that was noted before."""
         known = self._executed.setdefault(trade.order_id, {})
-        fresh = (trade.exchange, trade.trade_id) not in known
-        known[trade.exchange, trade.trade_id] = trade.quantity
+        fresh = trade.trade_id not in known
+        known[trade.trade_id] = trade.quantity
         return fresh
 
     async def read_positions(self) -> None:
@@ -131,12 +134,11 @@ class BookPoller:
 
     def _forget_executions(self, trades: Sequence[Trade]) -> None:
         """Of an order that is not in the order book (an earlier day's), keep what the trade book still has."""
-        listed: dict[OrderId, dict[tuple[str, str], int]] = {}
+        today = {order_id: known for order_id, known in self._executed.items() if order_id in self._orders}
+        self._executed = today
         for trade in trades:
-            listed.setdefault(trade.order_id, {})[trade.exchange, trade.trade_id] = trade.quantity
-        for order_id in self._executed.keys() - self._orders.keys():
-            del self._executed[order_id]
-        self._executed = listed | self._executed
+            if trade.order_id not in self._orders:
+                self._take(trade)
 
     def _forget_all_but(self, present: set[OrderId]) -> None:
         for gone in self._orders.keys() - present:

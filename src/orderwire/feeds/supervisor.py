@@ -801,6 +801,8 @@ class FeedSupervisor:
             self._stream.heard_from = self._around.clock.monotonic()
             self._stream.refusals = 0
             self._details.pop(Freshness.DEGRADED, None)
+            if self._stream.delivered_for:
+                self._side_books_read = False  # positions may have moved without a fill meanwhile (xts.md §0)
         self._reconciled = False
         self.request_read()
         self.tick()
