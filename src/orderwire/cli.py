@@ -24,7 +24,7 @@ from orderwire.errors import ConfigurationError, OrderwireError
 from orderwire.feeds.market import load_calendar
 from orderwire.piloting import rollout_app
 from orderwire.store.users import Role, Scope
-from orderwire.web import operations
+from orderwire.web import assets
 
 app = typer.Typer(
     help="Tells a trader what happened to an order at the broker.", no_args_is_help=True, add_completion=False
@@ -362,7 +362,7 @@ def _first_day(settings: Settings, broker: str, *, account: str, seconds: float)
 
 def _findings(settings: Settings) -> Iterator[tuple[str, bool, str]]:
     yield "Python", sys.version_info >= (3, 11), platform.python_version()
-    pages = Path(operations.__file__).parent / "static" / "build"
+    pages = assets.BUILD
     yield "pages", pages.is_dir(), "built" if pages.is_dir() else "run: make pages"
     brokers = load_brokers()
     for name, kind in brokers.classes.items():

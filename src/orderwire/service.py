@@ -64,7 +64,7 @@ from orderwire.web.app import Services, Web, create_app
 from orderwire.web.hostposts import HostPosts
 from orderwire.web.hosts import HostLine, HostTools
 from orderwire.web.monitor import Monitor
-from orderwire.web.operations import Office
+from orderwire.web.operations.office import Office
 
 _log = structlog.get_logger(__name__)
 

@@ -1,0 +1,78 @@
+"""The operator's commands: carried out by the running service, reached over its local control socket."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+from flask import Blueprint, Response, abort, request
+
+from orderwire.errors import InvalidRequestError, NotFoundError, OrderwireError
+from orderwire.web.operations import accounts, pilot, users, watch
+from orderwire.web.operations.office import Command, Office
+
+COMMANDS: Mapping[str, type[Command]] = {
+    **users.COMMANDS,
+    **accounts.COMMANDS,
+    **pilot.COMMANDS,
+    **watch.COMMANDS,
+}
+
+
+def perform(office: Office, command: str, arguments: Mapping[str, Any]) -> Any:
+    """Carry out a command and return its plain (JSON-ready) result.
+
+    Raises NotFoundError for an unknown command, InvalidRequestError for wrong arguments, and what it raises.
+    """
+    kind = COMMANDS.get(command)
+    if kind is None:
+        raise NotFoundError(f"There is no command {command!r}.")
+    try:
+        asked = msgspec.convert(dict(arguments), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidRequestError({"arguments": str(error)}) from error
+    return msgspec.to_builtins(asked.perform(office))
+
+
+def ask(path: Path, command: str, arguments: Mapping[str, Any], *, patience: float = 60.0) -> Any:
+    """Have the running service carry out a command, over its control socket at `path`, within `patience` seconds.
+
+    Raises OrderwireError with the service's words, httpx2.ConnectError when no service listens.
+    """
+    transport = httpx2.HTTPTransport(uds=str(path))
+    with httpx2.Client(
+        transport=transport, timeout=httpx2.Timeout(patience, connect=2.0), trust_env=False
+    ) as client:
+        reply = client.post(f"http://localhost/control/{command}", content=msgspec.json.encode(arguments))
+    answer = reply.raise_for_status().json()
+    if answer["status"] != "success":
+        raise OrderwireError(answer["message"])
+    return answer["result"]
+
+
+def blueprint(office: Callable[[], Office]) -> Blueprint:
+    """Serve the commands to whoever may open the control socket; to the network they do not exist."""
+    routes = Blueprint("control", __name__, url_prefix="/control")
+
+    @routes.before_request
+    def only_from_the_control_socket() -> None:
+        connection = request.environ.get("gunicorn.socket")
+        if getattr(connection, "family", None) != socket.AF_UNIX:
+            abort(404)
+
+    @routes.post("/<command>")
+    def carry_out(command: str) -> Response:
+        try:
+            arguments = msgspec.json.decode(request.get_data() or b"{}", type=dict[str, Any])
+            answer = {"status": "success", "result": perform(office(), command, arguments)}
+        except OrderwireError as error:
+            answer = {"status": "error", "error": type(error).__name__, "message": str(error)}
+        except msgspec.DecodeError as error:
+            answer = {"status": "error", "error": "InvalidRequestError", "message": str(error)}
+        return Response(msgspec.json.encode(answer), mimetype="application/json")
+
+    return routes
