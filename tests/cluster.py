@@ -17,7 +17,8 @@ import psycopg
 
 from house import PASSWORD, Simulators, answers, eventually, free_port, run_python
 from orderwire.config import Settings, load
-from orderwire.service import control_socket, make_data_folder, open_records
+from orderwire.service import make_data_folder, open_records
+from orderwire.serving import control_socket
 from orderwire.store.users import Role, Scope
 from orderwire.web import operations
 

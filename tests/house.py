@@ -20,7 +20,8 @@ import httpx2
 
 from orderwire.client import OrderStream
 from orderwire.config import Settings, load
-from orderwire.service import control_socket, make_data_folder, open_records
+from orderwire.service import make_data_folder, open_records
+from orderwire.serving import control_socket
 from orderwire.store.users import Role, Scope
 from orderwire.web import operations
 

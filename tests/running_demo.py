@@ -15,7 +15,7 @@ import httpx2
 
 from house import eventually, free_port
 from orderwire.config import load
-from orderwire.service import control_socket
+from orderwire.serving import control_socket
 from orderwire.web import operations
 
 

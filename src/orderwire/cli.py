@@ -13,7 +13,7 @@ import httpx2
 import typer
 from rich.table import Table
 
-from orderwire import access, duty, keeping, reporting, roles, service, trading
+from orderwire import access, duty, keeping, reporting, roles, service, serving, trading
 from orderwire.brokers.checklist import Finding
 from orderwire.brokers.registry import load_brokers
 from orderwire.config import Settings
@@ -110,7 +110,7 @@ def serve(
     settings = read_settings(data_dir, host=host, port=port)
     if make:
         service.make_data_folder(settings)
-    service.serve(settings)
+    serving.serve(settings)
 
 
 @app.command()

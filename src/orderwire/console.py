@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from orderwire import logs, service
+from orderwire import logs, service, serving
 from orderwire.config import Settings, load
 from orderwire.web import operations
 
@@ -36,7 +36,7 @@ def operate(settings: Settings, command: str, **arguments: Any) -> Any:
     is left out. The audit is told who asked (`who`). Raises OrderwireError.
     """
     given = {"by": who()} | {name: value for name, value in arguments.items() if value is not None}
-    path = service.control_socket(settings)
+    path = serving.control_socket(settings)
     if path.exists():
         try:
             return operations.ask(path, command, given)

@@ -24,7 +24,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from orderwire import service
+from orderwire import service, serving
 from orderwire.config import Settings, load
 from orderwire.errors import ConfigurationError, OrderwireError
 from orderwire.store.users import Role
@@ -307,7 +307,7 @@ class Demo:
             child.wait()
 
     def _command(self, name: str, **arguments: Any) -> Any:
-        return operations.ask(service.control_socket(self._settings), name, arguments)
+        return operations.ask(serving.control_socket(self._settings), name, arguments)
 
     # --- what is shown ---------------------------------------------------------------------------------
 

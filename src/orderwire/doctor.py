@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 
-from orderwire import service
+from orderwire import service, serving
 from orderwire.brokers.checklist import Finding
 from orderwire.brokers.registry import load_brokers
 from orderwire.config import Settings
@@ -28,7 +28,7 @@ def first_day(settings: Settings, broker: str, *, account: str, seconds: float, 
     Raises NotFoundError for a broker or account that is not there, ConfigurationError without a data folder.
     """
     load_brokers().get(broker)
-    if service.control_socket(settings).exists():
+    if serving.control_socket(settings).exists():
         with suppress(httpx2.ConnectError):  # left over by a service that was killed: the records are free
             _by_the_service(settings, broker, account=account, seconds=seconds, tell=tell)
             return
@@ -40,7 +40,7 @@ def first_day(settings: Settings, broker: str, *, account: str, seconds: float, 
 
 
 def _by_the_service(settings: Settings, broker: str, *, account: str, seconds: float, tell: Tell) -> None:
-    path = service.control_socket(settings)
+    path = serving.control_socket(settings)
     for one in _chosen(operations.ask(path, "accounts.list", {}), broker, account):
         told = operations.ask(
             path, "accounts.check", {"id": one, "seconds": seconds}, patience=seconds + _QUESTIONS_WAIT

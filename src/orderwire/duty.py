@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from orderwire import service
+from orderwire import serving
 from orderwire.config import Settings
 from orderwire.console import DataDir, out, read_settings
 from orderwire.core.orders import IST
@@ -32,7 +32,7 @@ DOWN = 3
 
 def _ask(settings: Settings, command: str, **arguments: Any) -> Any:
     try:
-        return operations.ask(service.control_socket(settings), command, arguments)
+        return operations.ask(serving.control_socket(settings), command, arguments)
     except httpx2.TransportError as error:
         raise ConfigurationError("The service does not run; start it with `orderwire serve`.") from error
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from orderwire import arrival, service
+from orderwire import arrival, service, serving
 from orderwire.clock import SystemClock
 from orderwire.config import Settings
 from orderwire.console import DataDir, read_settings
@@ -48,7 +48,7 @@ def feeds(
             f"A worker's name has letters, digits, dots and dashes; {worker!r} does not do."
         )
     await_database(settings)
-    service.serve(settings, worker=worker)
+    serving.serve(settings, worker=worker)
 
 
 @app.command()
@@ -66,13 +66,13 @@ def web(
     if find_spec("gevent") is None:
         raise ConfigurationError("The web role needs gevent: pip install 'orderwire[web]'.")
     await_database(settings)
-    listeners = [service.open_listener(settings)]
+    listeners = [serving.open_listener(settings)]
     for number, option in (
         (settings.metrics_port, "ORDERWIRE_METRICS_PORT"),
         (settings.subscriptions_port, "ORDERWIRE_SUBSCRIPTIONS_PORT"),
     ):
         if number:
-            listeners.append(service.open_listener(settings, port=number, option=option))
+            listeners.append(serving.open_listener(settings, port=number, option=option))
     worker = name or arrival.default_name()
     database = service.open_records(settings).database
     arrival.arrive(Leases(database, worker), role=WEB, version=version("orderwire"))

@@ -16,7 +16,8 @@ from orderwire.clock import SystemClock
 from orderwire.config import Settings, load
 from orderwire.core.events import Event, EventType
 from orderwire.monitoring.metrics import Disk, Sources
-from orderwire.service import Service, serve
+from orderwire.service import Service
+from orderwire.serving import serve
 
 
 class WrongClock(SystemClock):

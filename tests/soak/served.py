@@ -24,7 +24,8 @@ from orderwire.brokers.registry import BrokerRegistry
 from orderwire.config import Settings, load
 from orderwire.core.events import Event, EventType
 from orderwire.core.orders import AccountId, OrderId, OrderRequest, session_date
-from orderwire.service import Service, serve
+from orderwire.service import Service
+from orderwire.serving import serve
 from orderwire.store import outbox, retention
 from soak.market import AHEAD, DayClock, Market, MarketAdapter, tick
 from soak.vitals import Vitals, held, pages, tidy
