@@ -41,8 +41,9 @@ SLACK = {"files": 12, "threads": 4, "tasks": 2, "depth": 64}
 files, and on a busy machine more of them read at once."""
 
 REAL_MEMORY = 8.0
-REAL_MEMORY_AN_ORDER = 8 / 1024
-"""MiB by which memory may rise in a real run: a little, and for each order that the day holds (it keeps them all)."""
+REAL_MEMORY_A_CHANGE = 1 / 1024
+"""MiB by which memory may rise in a real run, SQLite's aside: a little, and for each change of an order, for the day's
+orders are kept until it ends, and what was told of them."""
 
 PAGES_WAVER = "bytes"
 """What of a look is told by the system, by the page."""
@@ -50,8 +51,8 @@ PAGES_WAVER = "bytes"
 PAGES = 70
 """MiB that SQLite may hold."""
 
-PAGE_CACHE = 32.0
-"""MiB of its database that SQLite keeps in memory: until there is as much of it, memory rises with the database."""
+RESTING = "1400"
+"""A price within the day's band at which nobody sells."""
 
 MODIFICATIONS = 20
 """Of one order, before it is cancelled and the next one placed (Kite allows 25)."""
@@ -86,8 +87,11 @@ class Course:
     looks: list[dict[str, Any]] = field(default_factory=list)
     clients: dict[str, int] = field(default_factory=dict)
     placed: int = 0
-    cuts: int = 0
+    modified: int = 0
+    cancelled: int = 0
     refused: int = 0
+    """Actions that the service or the broker would not take."""
+    cuts: int = 0
     wrong: list[str] = field(default_factory=list)
     """Orders that did not end as the broker has them, in words."""
 
@@ -102,7 +106,8 @@ class Course:
         it keeps by the clock, for days that pass in seconds do not make it forget any sooner.
         """
         some = [
-            look | {"own": look["held"] and look["held"] - look["pages"]}
+            look
+            | {"own": look["held"] and look["held"] - look["pages"], "given": look["bytes"] - look["pages"]}
             for look in self.looks
             if look["kind"] == ("night" if self.plan.days else "tidy")
         ]
@@ -165,6 +170,7 @@ def _real(plan: Plan, folder: Path, show: Show) -> Course:
     try:
         house.start()
         house.log_in()
+        house.sims.ask("PATCH", "/settings", {"check_margin": False})  # it would be spent in a day
         with _clients(plan, house.url, list(house.keys.values()), folder):
             trader.start()
             ending = time.monotonic() + plan.minutes * 60
@@ -292,22 +298,24 @@ def _act(
     house: House, course: Course, account: str, standing: tuple[str, int] | None, chance: random.Random
 ) -> tuple[str, int] | None:
     if standing is None:
-        course.placed += 1
-        if course.placed % 2:
-            house.place(account, order_type="MARKET", quantity=chance.choice((1, 5, 10)))
-        return house.place(account, order_type="LIMIT", price="1000")["order_id"], 0
+        house.place(account, order_type="MARKET", quantity=chance.choice((1, 5, 10)))
+        made = house.place(account, order_type="LIMIT", price=RESTING)
+        course.placed += 2
+        return made["order_id"], 0
     order_id, modified = standing
     if modified >= MODIFICATIONS:
         house.command("orders.cancel", account=account, order_id=order_id)
+        course.cancelled += 1
         return None
     order = {
         "order_id": order_id,
         "quantity": chance.randrange(10, 60),
         "order_type": "LIMIT",
         "product": "MIS",
-        "price": "1000",
+        "price": RESTING,
     }
     house.command("orders.modify", account=account, order=order)
+    course.modified += 1
     return order_id, modified + 1
 
 
@@ -341,7 +349,11 @@ def judge(course: Course) -> list[Finding]:
     """Say of everything that had to hold whether it did."""
     plan = course.plan
     memory = _an_event if plan.days else _over_time
-    findings = [memory(course, "memory", of="bytes"), memory(course, "allocated", of="own"), _pages(course)]
+    findings = [
+        memory(course, "memory", of="bytes" if plan.days else "given"),
+        memory(course, "allocated", of="own"),
+        _pages(course),
+    ]
     findings += [_flat(course, name) for name in SLACK]
     clients = course.clients
     faults = {name: clients.get(name, 0) for name in ("gaps", "wrong", "late")}
@@ -377,6 +389,15 @@ def judge(course: Course) -> list[Finding]:
         )
         stayed = sum(look.get("stayed", 0) for look in course.looks)
         findings.append(Finding(name="leaving", says=f"{stayed} clients stayed over night", holds=not stayed))
+    else:
+        findings.append(
+            Finding(
+                name="trading",
+                says=f"{course.placed:,} orders placed, {course.modified:,} modified, {course.cancelled:,} cancelled, "
+                f"{course.refused:,} actions refused, streams cut {course.cuts:,} times",
+                holds=course.modified > course.placed and course.refused <= course.modified / 10,
+            )
+        )
     return findings
 
 
@@ -399,8 +420,8 @@ def _over_time(course: Course, name: str, *, of: str) -> Finding:
     if len(some) < FEWEST:
         return Finding(name=name, says=f"{len(some)} looks are too few to tell", holds=False)
     line = fit([look["seconds"] for look in some], [look[of] / 2**20 for look in some])
-    pages = min(some[-1]["disk"] / 2**20, PAGE_CACHE) - min(some[0]["disk"] / 2**20, PAGE_CACHE)
-    allowed = REAL_MEMORY + REAL_MEMORY_AN_ORDER * course.placed + pages
+    changes = some[-1]["events"] - some[0]["events"]
+    allowed = REAL_MEMORY + REAL_MEMORY_A_CHANGE * changes
     says = f"{line.growth:+.1f} MiB in {line.span / 60:.1f} minutes from {line.start:.0f} MiB, {allowed:.1f} allowed"
     return Finding(name=name, says=says, holds=not line.rises(by=allowed), line=line)
 

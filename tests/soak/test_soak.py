@@ -41,8 +41,7 @@ def test_the_whole_house_runs_in_real_time(tmp_path):
     course = run(Plan(days=0, minutes=0.5), tmp_path)
 
     assert failing(judge(course)) == {}
-    assert course.placed > 0
-    assert course.last["events"] > 0
+    assert course.last["events"] > course.placed + course.modified > 0
 
 
 def course_of(days: int, **grows: Any) -> Course:
@@ -66,7 +65,14 @@ def course_of(days: int, **grows: Any) -> Course:
             }
         )
     plan = Plan(days=days, events=39_000, ticks=780)
-    return Course(plan=plan, looks=looks, clients={"order_update": 1, "connected": 1})
+    return Course(
+        plan=plan,
+        looks=looks,
+        clients={"order_update": 1, "connected": 1},
+        placed=20,
+        modified=200,
+        cancelled=10,
+    )
 
 
 @pytest.mark.parametrize("days", [40, 0], ids=["virtual", "real"])
@@ -93,6 +99,15 @@ def test_the_warm_up_lasts_until_what_is_kept_by_the_clock_is_full(seconds, firs
         look["seconds"] = number * seconds
 
     assert len(course.looks) - len(course.judged()) == first
+
+
+@pytest.mark.parametrize("spoil", [{"modified": 0}, {"refused": 21}])
+def test_a_real_run_whose_orders_are_refused_shows_nothing_and_fails(spoil):
+    course = course_of(0)
+    for name, count in spoil.items():
+        setattr(course, name, count)
+
+    assert list(failing(judge(course))) == ["trading"]
 
 
 @pytest.mark.parametrize("fault", ["gaps", "wrong", "late"])
