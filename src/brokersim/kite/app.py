@@ -29,7 +29,7 @@ from brokersim.orders import ExchangeEvent, OrderSnapshot, Trade
 from brokersim.portfolio import positions
 from brokersim.users import KiteApp, Plan
 from brokersim.world import World
-from brokersim.written import Written
+from brokersim.written import Row, Written
 
 # Orders are counted per account, everything else per session (a switch makes it per api_key).
 _LIMITS: Final = {
@@ -294,7 +294,7 @@ class Kite:
         trades = self.world.exchange.trades_by(broker=BROKER, user=call.session.user)
         return [self._trade(each) for each in trades if each.at <= until]
 
-    def _trade(self, trade: Trade) -> rows.Row:
+    def _trade(self, trade: Trade) -> Row:
         return self._written.row(trade, lambda: rows.trade_row(trade))
 
     def _positions(self, call: Call) -> Any:

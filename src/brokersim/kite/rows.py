@@ -7,13 +7,12 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from brokersim.orders import Cause, OrderSnapshot, Stage, Trade
 from brokersim.portfolio import Position
 from brokersim.users import KiteApp
-
-Row = dict[str, Any]
+from brokersim.written import Row
 
 # A stage without a status of its own makes no row.
 STATUS: Final[Mapping[Stage, str | None]] = {

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from brokersim.faults import Fault, FaultKind
-from brokersim.kite.rows import STATUS, Row, push_status
+from brokersim.kite.rows import STATUS, push_status
 from brokersim.orders import TERMINAL, UNCONFIRMED, Cause, OrderSnapshot, Stage
 from brokersim.world import Settings
+from brokersim.written import Row
 
 STORY_FAULTS: Final = (
     FaultKind.DOUBLE_CANCELLED,

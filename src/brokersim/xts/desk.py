@@ -20,14 +20,14 @@ from brokersim.orders import RESTING, OrderRequest, OrderSnapshot, OrderType, Re
 from brokersim.portfolio import Position
 from brokersim.users import XtsKind
 from brokersim.world import World
-from brokersim.written import Written
+from brokersim.written import Row, Written
 from brokersim.xts import forms
 from brokersim.xts.errors import empty, no_instrument, no_order, not_live
 from brokersim.xts.forms import Fields
 from brokersim.xts.lives import BROKER, Book, Life, View
 from brokersim.xts.positions import Positions
 from brokersim.xts.pushes import Pushes, skews
-from brokersim.xts.rows import CONVERSION_CODE, Manner, Row, number, rest_order, rest_position, rest_trade
+from brokersim.xts.rows import CONVERSION_CODE, Manner, number, rest_order, rest_position, rest_trade
 from brokersim.xts.sessions import Session, Speaker, dealer_speakers, speaker
 from brokersim.xts.settings import XtsSettings
 

@@ -21,9 +21,10 @@ from brokersim.orders import ExchangeEvent
 from brokersim.portfolio import Position
 from brokersim.users import XtsLogin
 from brokersim.world import World
+from brokersim.written import Row
 from brokersim.xts.lives import BROKER, Book, View
 from brokersim.xts.positions import Positions
-from brokersim.xts.rows import Manner, Row, socket_order, socket_position, socket_trade
+from brokersim.xts.rows import Manner, socket_order, socket_position, socket_trade
 from brokersim.xts.sessions import SocketLogin
 
 LOGGED_OUT: Final = "You have been logged out by another user."

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from brokersim.orders import Trade
 from brokersim.portfolio import Position
+from brokersim.written import Row
 from brokersim.xts.lives import View
 
-Row = dict[str, Any]
 ORDER_CODE: Final = 9004
 TRADE_CODE: Final = 9005
 POSITION_CODE: Final = 9002
