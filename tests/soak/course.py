@@ -41,7 +41,7 @@ SLACK = {"files": 12, "threads": 4, "tasks": 2, "depth": 64}
 files, and on a busy machine more of them read at once."""
 
 REAL_MEMORY = 8.0
-REAL_MEMORY_A_CHANGE = 1 / 1024
+REAL_MEMORY_A_CHANGE = 256 / 2**20
 """MiB by which memory may rise in a real run, SQLite's aside: a little, and for each change of an order, for the day's
 orders are kept until it ends, and what was told of them."""
 
