@@ -8,6 +8,9 @@ from typing import Any
 
 from web.test_realtime import Mute, raw_socket
 
+PATIENCE = 60.0
+"""Seconds: who has ten thousand executions is given all of them, on a machine that does more than that."""
+
 _NUMBERED = {"snapshot", "order_update", "trade_update", "position_update"}
 
 
@@ -23,7 +26,7 @@ class Follower:
     def live_a_while(self, *, events: int) -> None:
         """Connect, follow, take so many events, acknowledge some of them, and go without a word."""
         with self._connected() as socket:
-            mute = Mute(socket, self.key)
+            mute = Mute(socket, self.key, patience=PATIENCE)
             mute.ask(self.cursor)
             for _ in range(events):
                 self._take(mute)
@@ -31,7 +34,7 @@ class Follower:
     def catch_up(self, sequence: int) -> None:
         """Follow until a change of this number, or a later one, is known."""
         with self._connected() as socket:
-            mute = Mute(socket, self.key)
+            mute = Mute(socket, self.key, patience=PATIENCE)
             mute.ask(self.cursor)
             while self.cursor.get(self.account, {}).get("sequence", -1) < sequence:
                 self._take(mute)

@@ -452,14 +452,14 @@ def last_sequence(reader: Reader) -> int:
 class Mute:
     """A browser on a bare socket that can stop acknowledging, or stop reading altogether."""
 
-    def __init__(self, socket: ClientConnection, key: str) -> None:
-        self.socket = socket
-        assert self.socket.recv(WAIT).startswith("0")
+    def __init__(self, socket: ClientConnection, key: str, *, patience: float = WAIT) -> None:
+        self.socket, self.patience = socket, patience
+        assert self.socket.recv(patience).startswith("0")
         self.socket.send("40" + json.dumps({"apikey": key}))
         self.until("40")
 
     def until(self, prefix: str) -> str:
-        while not (frame := self.socket.recv(WAIT)).startswith(prefix):
+        while not (frame := self.socket.recv(self.patience)).startswith(prefix):
             self.pong(frame)
         return frame
 
@@ -470,7 +470,7 @@ class Mute:
     def event(self) -> tuple[int, str, dict]:
         """Return the acknowledgement number, name and payload of the next event."""
         while True:
-            frame = self.socket.recv(WAIT)
+            frame = self.socket.recv(self.patience)
             self.pong(frame)
             if frame.startswith("42"):
                 number, _, rest = frame[2:].partition("[")
