@@ -262,10 +262,11 @@ class House:
         return self.command("orders.place", account=account, order=wanted)
 
     def book(self, user: str, url: str = "") -> dict[str, Any]:
-        """What the page of a user shows, of one of the processes: every order by its row."""
+        """What the page of a user shows of the user's first account, of one of the processes: every order by its row."""
+        account = {"asha": ZERODHA, "jay": JAINAM}[user]
         with OrderStream(url or self.url, apikey=self.keys[user]) as stream:
             while (event := stream.next(timeout=DEADLINE)) is not None:
-                if event.kind == "snapshot":
+                if event.kind == "snapshot" and event.fields["account"] == account:
                     return {order["row"]: order for order in event.fields["orders"]}
         raise AssertionError("no snapshot came")
 

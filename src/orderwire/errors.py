@@ -22,6 +22,10 @@ class InvalidRequestError(OrderwireError):
         super().__init__("; ".join(problems.values()))
 
 
+class FeedsBusyError(OrderwireError):
+    """It is decided and written down, but the feeds are too busy to follow at once; they do as soon as they can."""
+
+
 class NotFoundError(OrderwireError):
     """There is no such thing here."""
 

@@ -452,13 +452,13 @@ class Service:
             bus.publish()
             self.crew.listen(bus.on_commanded, lambda: bus.hears)
         self.loop.start()
-        self.loop.submit(self.station.watchdog.guard())
+        self.loop.keep("watchdog", self.station.watchdog.guard)
         self.fleet.start(everybody=self.crew is None)
         if self.crew is not None:
             self.crew.enter()
         if self.settings.leave_with_parent:
             self.loop.submit(leave_with_parent())
-        self.loop.submit(self.pilot.watch())
+        self.loop.keep("rollout", self.pilot.watch)
         _log.info("started", accounts=len(self.fleet.statuses()), url=self.settings.url)
         token = self.records.invitations.first()
         if token is not None:

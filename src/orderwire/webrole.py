@@ -19,7 +19,7 @@ from orderwire.config import Settings
 from orderwire.core.health import FleetHealth
 from orderwire.core.orders import AccountId
 from orderwire.engine import EventEngine
-from orderwire.errors import StoreError
+from orderwire.errors import OrderwireError, StoreError
 from orderwire.feeds.loop import spawn
 from orderwire.feeds.market import Market, load_calendar
 from orderwire.feeds.remote import Errands, RemoteDesk, RemoteFleet
@@ -178,8 +178,8 @@ class WebService:
         while not self.follow.stopping.wait(LOOK_EVERY):
             try:
                 self.pilot.gate.reload()
-            except StoreError as error:  # what is in force stays in force
-                _log.warning("rollout not readable", error=str(error))
+            except OrderwireError as error:  # the next look does it again
+                _log.warning("rollout not followed yet", error=str(error))
 
     def _be_present(self) -> None:
         """Say again and again that this process lives."""

@@ -19,7 +19,8 @@ from orderwire.core.instruments import InstrumentTable
 from orderwire.core.orders import AccountId, Channel, session_date
 from orderwire.core.recovery import Freshness
 from orderwire.engine import EventEngine
-from orderwire.errors import ConfigurationError, SessionExpiredError
+from orderwire.errors import ConfigurationError, FeedsBusyError, SessionExpiredError
+from orderwire.feeds import fleet
 from orderwire.feeds.fleet import FeedAccount, Fleet, FleetTools
 from orderwire.feeds.loop import FeedLoop
 
@@ -267,6 +268,21 @@ def test_all_accounts_are_switched_in_one_turn_of_the_loop(monkeypatch):
         monkeypatch.undo()
 
     assert (off, turns) == ([False, False], 1)
+
+
+def test_a_switch_that_the_loop_gets_to_only_later_says_so_and_is_done_then(monkeypatch):
+    monkeypatch.setattr(fleet, "_SWITCH_WAIT", 0.05)
+    let_go = threading.Event()
+    with House(GoodBroker) as house:
+        house.until(house.is_(GOOD, Freshness.LIVE))
+        house.loop.loop.call_soon_threadsafe(let_go.wait)
+        with pytest.raises(FeedsBusyError):
+            house.fleet.set_push({GOOD: False})
+        before = house.fleet.pushes(GOOD)
+        let_go.set()
+        house.until(lambda: house.fleet.pushes(GOOD) is False)
+
+    assert before
 
 
 def test_the_switch_is_felt_before_it_returns():

@@ -70,6 +70,26 @@ def test_an_execution_and_a_position_are_published_once():
     assert books.read(poller) == [replace(TRADE, trade_id="T2"), moved]
 
 
+def test_other_feeds_have_their_turn_while_a_long_trade_book_is_gone_through():
+    books, told_before = Books(), []
+    books.trades = [replace(TRADE, trade_id=f"T{number}") for number in range(5_000)]
+    poller = BookPoller(books, held=None)
+
+    async def another_feed():
+        while len(books.told) < 5_000:
+            told_before.append(len(books.told))
+            await asyncio.sleep(0)
+
+    async def both():
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(poller.read_trades())
+            tasks.create_task(another_feed())
+
+    asyncio.run(both())
+
+    assert len(told_before) >= 9
+
+
 def test_what_the_books_hold_no_more_is_not_kept():
     """A service runs for months; each day brings new executions, and contracts that were not there before."""
     books = Books()

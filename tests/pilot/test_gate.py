@@ -10,7 +10,7 @@ from house import eventually
 from orderwire.core.evidence import Tally
 from orderwire.core.orders import AccountId
 from orderwire.core.rollout import Choice, Decision, GuardAction, Reason
-from orderwire.errors import InvalidRequestError
+from orderwire.errors import FeedsBusyError, InvalidRequestError, StoreBusyError
 from orderwire.pilot.flags import DatabaseProvider
 from orderwire.pilot.gate import GUARD, rollout_report
 from orderwire.store import schema
@@ -55,6 +55,40 @@ def test_another_process_sees_the_step_when_it_looks(gate, a_gate):
     assert reason(other) is Reason.KILLED
     assert not other.reload()
     assert told == [True]
+
+
+def test_a_step_that_could_not_be_followed_is_told_again_at_the_next_look(gate, a_gate):
+    other, told = a_gate(), []
+
+    def follow():
+        told.append(reason(other))
+        if len(told) == 1:
+            raise FeedsBusyError
+
+    other.on_change = follow
+    gate.kill(**WHY)
+
+    with pytest.raises(FeedsBusyError):
+        other.reload()
+    assert other.reload()
+    assert told == [Reason.KILLED, Reason.KILLED]
+    assert not other.reload()
+
+
+def test_an_account_that_could_not_be_enrolled_is_new_once_more(gate, records, monkeypatch):
+    with monkeypatch.context() as away:
+        away.setattr(records, "enrol", refusing)
+        with pytest.raises(StoreBusyError):
+            gate.admit(AccountId("a"), owner="asha", broker="paisa")
+    assert gate.told(AccountId("a")) is None
+
+    gate.admit(AccountId("a"), owner="asha", broker="paisa")
+
+    assert [enrolment.account for enrolment in records.enrolments()] == ["a"]
+
+
+def refusing(*_args, **_named):
+    raise StoreBusyError
 
 
 def test_a_step_needs_a_reason(gate):

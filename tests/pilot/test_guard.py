@@ -5,6 +5,7 @@ import pytest
 from orderwire.core.events import Event, EventType
 from orderwire.core.evidence import Tally
 from orderwire.core.rollout import GuardAction, GuardLimits
+from orderwire.errors import FeedsBusyError
 from orderwire.pilot.guard import Guard
 
 TIMER = Event(EventType.TIMER)
@@ -39,6 +40,21 @@ def test_a_sustained_breach_steps_down_and_is_told(gate, clock, minutes):
     (event,) = told
     assert (event.type, event.data.kind) == (EventType.ALERT, "rollout guard")
     assert "placed to painted p95 above 1 s" in event.data.text
+
+
+def test_what_it_did_is_told_though_the_feeds_are_too_busy_to_follow(gate, clock, minutes):
+    guard = a_guard(gate, clock)
+    gate.on_change = busy
+    for _ in range(3):
+        minutes(placed=SLOW)
+
+    (event,) = guard.on_timer(TIMER)
+    assert gate.rollout.stage == 50
+    assert "stepped down by the guard (50 %)" in event.data.text
+
+
+def busy():
+    raise FeedsBusyError
 
 
 def test_it_looks_once_a_minute(gate, clock, minutes):

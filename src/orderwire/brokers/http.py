@@ -28,6 +28,9 @@ from orderwire.errors import (
 
 SECOND, MINUTE, DAY = 1.0, 60.0, 86_400.0
 
+MOST_BYTES = 64 * 2**20
+"""Of a reply, unless said otherwise: a day of some 50,000 executions at XTS, where each is a kilobyte or more."""
+
 _SLACK = 0.05
 """Calls that leave evenly arrive unevenly: each window is kept open this much longer, in seconds."""
 _DEFAULT_PENALTY = 1.0
@@ -266,7 +269,7 @@ class BrokerHttp:
         data: Mapping[str, str] | None = None,
         json: Any = None,
         timeout: float = 7.0,  # noqa: ASYNC109 - part of the contract: callers speak of seconds
-        most_bytes: int = 16 * 2**20,
+        most_bytes: int = MOST_BYTES,
     ) -> HttpReply:
         """Send one request once its budget allows, and return the reply, whatever its status but 429.
 

@@ -29,6 +29,7 @@ from orderwire.errors import (
     BrokerUnreachableError,
     ConfigurationError,
     FedElsewhereError,
+    FeedsBusyError,
     NotFoundError,
     OrderwireError,
 )
@@ -314,10 +315,15 @@ class Fleet:
 
         No effect on an account without a feed, or one that is as wanted. It is not written down: what the
         account starts with the next time is `FeedAccount.push`.
+
+        Raises FeedsBusyError where something holds the feed loop for seconds: they are switched once it lets go.
         """
         differing = {account: on for account, on in wanted.items() if self.pushes(account) not in {None, on}}
         if differing:
-            self.loop.submit(self._switch(differing)).result(_SWITCH_WAIT)
+            try:
+                self.loop.submit(self._switch(differing)).result(_SWITCH_WAIT)
+            except TimeoutError as error:
+                raise FeedsBusyError from error
 
     def pushes(self, account: AccountId) -> bool | None:
         """Say whether an account is on real-time updates; None when it has no feed."""

@@ -8,9 +8,16 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+import structlog
+
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+AGAIN_AFTER: Final = 1.0
+"""Seconds after which what ended by an error begins again."""
 
 
 def spawn(name: str, function: Callable[[], None]) -> threading.Thread:
@@ -83,8 +90,23 @@ class FeedLoop:
             raise RuntimeError("the feed loop is not running")
         return asyncio.run_coroutine_threadsafe(work, loop)
 
+    def keep(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run what is to run until `stop`: an error that ends it is logged, and a second later it begins again."""
+        self.submit(_kept(name, work))
+
     def _main(self, ready: threading.Event) -> None:
         with asyncio.Runner() as runner:
             self._loop = runner.get_loop()
             self._loop.call_soon(ready.set)
             self._loop.run_forever()
+
+
+async def _kept(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    while True:
+        try:
+            await work()
+        except Exception:  # noqa: BLE001 - whatever it is, nobody else would ever hear of it
+            _log.exception("ended by an error; it begins again", task=name)
+            await asyncio.sleep(AGAIN_AFTER)
+        else:
+            return

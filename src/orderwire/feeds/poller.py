@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -16,6 +17,9 @@ ORDERS: Final = "order book"
 
 _PATIENT: Final = 5
 """Readings in vain of a trade book that has less than its order book; it may never have more."""
+
+_IN_A_TURN: Final = 500
+"""Executions gone through before the other feeds have a turn: a busy account has tens of thousands on a day."""
 
 
 class HeldOrders(Protocol):
@@ -90,10 +94,12 @@ class BookPoller:
         trades = await self._adapter.trade_book()
         self.odd["trade book"] = odd_rows(trades)
         self._in_vain += 1
-        for trade in trades:
+        for number, trade in enumerate(trades, 1):
             if self._take(trade):
                 self._in_vain = 0
                 self._adapter.on_trade(trade)
+            if number % _IN_A_TURN == 0:
+                await asyncio.sleep(0)
         self._forget_executions(trades)
         self.lacks_trades = self.trades_lag = self._in_vain < _PATIENT and any(map(self._lacks, self.rows))
 

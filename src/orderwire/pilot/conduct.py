@@ -16,7 +16,7 @@ from orderwire.core.health import FleetHealth
 from orderwire.core.orders import AccountId
 from orderwire.core.rollout import GuardAction, GuardLimits
 from orderwire.engine import EventEngine
-from orderwire.errors import StoreError
+from orderwire.errors import OrderwireError
 from orderwire.pilot.evidence import Evidence
 from orderwire.pilot.flags import DatabaseProvider, Flag, open_provider
 from orderwire.pilot.gate import RolloutGate
@@ -35,7 +35,10 @@ class Feeds(Protocol):
     """What the pilot does with the feeds; any thread."""
 
     def set_push(self, wanted: Mapping[AccountId, bool]) -> None:
-        """Turn each account's push path on or off, all of them before this returns."""
+        """Turn each account's push path on or off, all of them before this returns.
+
+        Raises FeedsBusyError when they get to it only later.
+        """
         ...
 
     def health(self) -> FleetHealth:
@@ -121,8 +124,8 @@ class Pilot:
             await asyncio.sleep(LOOK_EVERY)
             try:
                 await asyncio.to_thread(self.gate.reload)
-            except StoreError as error:  # what is in force stays in force
-                _log.warning("rollout not readable", error=str(error))
+            except OrderwireError as error:  # the next look does it again
+                _log.warning("rollout not followed yet", error=str(error))
 
     def close(self) -> None:
         """Write the running minute down and let the provider go; after the engine stopped."""

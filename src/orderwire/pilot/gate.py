@@ -15,7 +15,7 @@ from orderwire.core import rollout as rules
 from orderwire.core.evidence import COHORTS, Cohort, Summary, minute_of, summary
 from orderwire.core.orders import AccountId
 from orderwire.core.rollout import Choice, Decision, GuardAction, Reason, Rollout
-from orderwire.errors import InvalidRequestError
+from orderwire.errors import FeedsBusyError, InvalidRequestError
 from orderwire.pilot.flags import Flag, drawn_by
 from orderwire.store.accounts import Account
 from orderwire.store.pilot import PilotRecords, RolloutChange
@@ -38,7 +38,8 @@ class RolloutGate:
     """Who is in, and why. Any thread.
 
     What is in force is held in memory and read again by `reload`; a step taken here counts at once, one taken by
-    another process once `reload` has seen it. `on_change` is told after every difference, on the thread that made it.
+    another process once `reload` has seen it. `on_change` is told after every difference, on the thread that made it,
+    and where it raises, again at the next `reload`.
     """
 
     def __init__(self, records: PilotRecords, flag: Flag, *, master: bool, brokers: Iterable[str]) -> None:
@@ -97,14 +98,16 @@ class RolloutGate:
         """Decide for an account and remember it: a change is counted and logged, the first time in is enrolled."""
         decision = self.decide(owner, broker)
         told = _Told(owner=owner, broker=broker, decision=decision)
+        if (
+            decision.enabled and self._told.get(account) != told
+        ):  # first: where that fails, it is new once more
+            self.records.enrol(account, broker=broker, owner=owner, reason=decision.reason)
         with self._lock:
             changed = self._told.get(account) != told
             self._told[account] = told
             self._counts[decision.reason] += changed
         if changed:
             _log.info("real-time decided", account=account, enabled=decision.enabled, reason=decision.reason)
-            if decision.enabled:
-                self.records.enrol(account, broker=broker, owner=owner, reason=decision.reason)
         return decision
 
     def told(self, account: AccountId) -> Decision | None:
@@ -182,12 +185,14 @@ class RolloutGate:
         if rules.guard(self._rollout, action, broken) == self._rollout:
             return None
         what = "stopped by the guard" if action is GuardAction.KILL else "stepped down by the guard"
-        return self._step(
-            lambda r: rules.guard(r, action, broken), what=what, who=GUARD, why="; ".join(broken)
-        )
+        why = "; ".join(broken)
+        try:
+            return self._step(lambda r: rules.guard(r, action, broken), what=what, who=GUARD, why=why)
+        except FeedsBusyError:  # they follow; that it was done has to be told all the same
+            return next(iter(self.records.history(most=1)), None)
 
     def reload(self) -> bool:
-        """Read what is in force; True when it differs from before. Blocks for a read."""
+        """Read what is in force; True when it differs from before. Blocks for a read. Raises what `on_change` raises."""
         with self._lock:
             version, heard = self.records.version(), self._heard
             if version == self._version and not heard:
@@ -196,7 +201,11 @@ class RolloutGate:
             self._choices = self.records.choices()
             self._flag.keep(self._rollout)
             self._version, self._heard = version, False
-        self.on_change()
+        try:
+            self.on_change()
+        except Exception:
+            self._heard = True
+            raise
         return True
 
     def close(self) -> None:
