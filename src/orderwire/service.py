@@ -30,7 +30,7 @@ from orderwire.engine import EventEngine
 from orderwire.errors import ConfigurationError
 from orderwire.feeds.desk import Desk
 from orderwire.feeds.fleet import FeedAccount, Fleet, FleetTools
-from orderwire.feeds.loop import FeedLoop, leave_with_parent, spawn
+from orderwire.feeds.loop import FeedLoop, leave_with_parent, spawn_loop
 from orderwire.feeds.market import Market, load_calendar
 from orderwire.feeds.ownership import Ownership
 from orderwire.feeds.remote import Errands, RemoteDesk, RemoteFleet
@@ -416,7 +416,7 @@ class Service:
 
     def _bus(self) -> RedisWake:
         """Make the way on which other processes hear of changes before they look for them."""
-        bus = RedisWake(self.settings.redis_url, self.records.database, clock=self.clock, spawn=spawn)
+        bus = RedisWake(self.settings.redis_url, self.records.database, clock=self.clock, spawn=spawn_loop)
         self.engine.register(EventType.ORDER_CHANGED, lambda event: bus.changed([event.data]))
         return bus
 

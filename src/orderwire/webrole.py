@@ -20,7 +20,7 @@ from orderwire.core.health import FleetHealth
 from orderwire.core.orders import AccountId
 from orderwire.engine import EventEngine
 from orderwire.errors import OrderwireError, StoreError
-from orderwire.feeds.loop import spawn
+from orderwire.feeds.loop import spawn_loop
 from orderwire.feeds.market import Market, load_calendar
 from orderwire.feeds.remote import Errands, RemoteDesk, RemoteFleet
 from orderwire.feeds.requests import TakePostbackRequest, packed
@@ -70,7 +70,7 @@ class WebService:
         self.book = BookLook(database)
         self.follow = Follow(hinted=self.book.hinted, view=self.book.current)
         self.bus = (
-            RedisWake(settings.redis_url, database, clock=self.clock, spawn=spawn)
+            RedisWake(settings.redis_url, database, clock=self.clock, spawn=spawn_loop)
             if settings.redis_url
             else None
         )
@@ -163,7 +163,7 @@ class WebService:
             self.bus.subscribe(self.follow)
         else:
             self.follower = Follower(database, None, self.follow, clock=self.clock)
-            spawn("follower", self.follower.run)
+            spawn_loop("follower", self.follower.run)
         loops: tuple[tuple[str, Callable[[], None]], ...] = (
             ("follow", self.follow.run),
             ("ticks", self.follow.tick),
@@ -171,7 +171,7 @@ class WebService:
             ("presence", self._be_present),
         )
         for name, loop in loops:
-            spawn(name, loop)
+            spawn_loop(name, loop)
         _log.info("web started", worker=self._leases.worker, url=self.settings.url)
 
     def _watch_rollout(self) -> None:

@@ -15,7 +15,7 @@ from orderwire.core.recovery import FeedStatus
 from orderwire.engine import EventEngine
 from orderwire.errors import BrokerUnreachableError, OrderwireError, StoreBusyError, StoreError
 from orderwire.feeds import requests
-from orderwire.feeds.loop import spawn
+from orderwire.feeds.loop import spawn, spawn_loop
 from orderwire.feeds.requests import Counter
 from orderwire.store import feedstates
 from orderwire.store.commands import Command, Commands
@@ -64,7 +64,7 @@ class Clerk:
 
     def start(self) -> None:
         """Begin to look."""
-        self._looker = spawn("clerk", self.run)
+        self._looker = spawn_loop("clerk", self.run)
 
     def stop(self, timeout: float = 20.0) -> None:
         """Take no more, and wait for what was begun; from any other thread."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Protocol
 
 import httpx2
@@ -33,7 +34,7 @@ from orderwire.errors import (
     NotFoundError,
     OrderwireError,
 )
-from orderwire.feeds.loop import FeedLoop
+from orderwire.feeds.loop import FeedLoop, keep
 from orderwire.feeds.poller import HeldOrders
 from orderwire.feeds.seats import Seats, names_of
 from orderwire.feeds.supervisor import (
@@ -479,9 +480,9 @@ class Fleet:
             renew=self._renew,
             instruments=self._load_instruments_for,
         )
-        self._ticker = asyncio.create_task(self._tick())
+        self._ticker = asyncio.create_task(keep("ticks", self._tick))
         if tools.seats is not None:
-            self._sitter = asyncio.create_task(self._await_seats(tools.seats))
+            self._sitter = asyncio.create_task(keep("seats", partial(self._await_seats, tools.seats)))
 
     async def _close(self) -> None:
         for task in (self._ticker, self._sitter, *self._giving_way):

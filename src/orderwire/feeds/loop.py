@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
@@ -19,12 +20,45 @@ T = TypeVar("T")
 AGAIN_AFTER: Final = 1.0
 """Seconds after which what ended by an error begins again."""
 
+_ENDED: Final = "ended by an error; it begins again"
+
 
 def spawn(name: str, function: Callable[[], None]) -> threading.Thread:
-    """Run a loop that waits by itself in a thread of its own; a greenlet where gevent has patched threads."""
+    """Do something once in a thread of its own; a greenlet where gevent has patched threads."""
     thread = threading.Thread(target=function, name=name, daemon=True)
     thread.start()
     return thread
+
+
+def spawn_loop(name: str, function: Callable[[], None]) -> threading.Thread:
+    """Run a loop that waits by itself, in a thread as `spawn` makes it, until it returns.
+
+    An error that ends it is logged, and a second later it begins again: what hangs on it is told of nothing else.
+    """
+
+    def kept() -> None:
+        while True:
+            try:
+                function()
+            except Exception:  # noqa: BLE001 - whatever it is, nobody else would ever hear of it
+                _log.exception(_ENDED, task=name)
+                time.sleep(AGAIN_AFTER)
+            else:
+                return
+
+    return spawn(name, kept)
+
+
+async def keep(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine until it returns; after an error, as `spawn_loop` does it."""
+    while True:
+        try:
+            await work()
+        except Exception:  # noqa: BLE001 - see above
+            _log.exception(_ENDED, task=name)
+            await asyncio.sleep(AGAIN_AFTER)
+        else:
+            return
 
 
 async def leave_with_parent() -> None:
@@ -91,22 +125,11 @@ class FeedLoop:
         return asyncio.run_coroutine_threadsafe(work, loop)
 
     def keep(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run what is to run until `stop`: an error that ends it is logged, and a second later it begins again."""
-        self.submit(_kept(name, work))
+        """Run what is to run until `stop`, whatever goes wrong in it."""
+        self.submit(keep(name, work))
 
     def _main(self, ready: threading.Event) -> None:
         with asyncio.Runner() as runner:
             self._loop = runner.get_loop()
             self._loop.call_soon(ready.set)
             self._loop.run_forever()
-
-
-async def _kept(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    while True:
-        try:
-            await work()
-        except Exception:  # noqa: BLE001 - whatever it is, nobody else would ever hear of it
-            _log.exception("ended by an error; it begins again", task=name)
-            await asyncio.sleep(AGAIN_AFTER)
-        else:
-            return
