@@ -27,7 +27,7 @@ from orderwire.store.pilot import PilotRecords
 
 _log = structlog.get_logger(__name__)
 
-LOOK_EVERY: Final = 0.4
+LOOK_EVERY: Final = 0.2
 """Seconds between looks for what another process decided: well under the second a stop may take."""
 
 
