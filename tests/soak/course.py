@@ -422,7 +422,10 @@ def _over_time(course: Course, name: str, *, of: str) -> Finding:
     line = fit([look["seconds"] for look in some], [look[of] / 2**20 for look in some])
     changes = some[-1]["events"] - some[0]["events"]
     allowed = REAL_MEMORY + REAL_MEMORY_A_CHANGE * changes
-    says = f"{line.growth:+.1f} MiB in {line.span / 60:.1f} minutes from {line.start:.0f} MiB, {allowed:.1f} allowed"
+    says = (
+        f"{line.growth:+.1f} MiB in {line.span / 60:.1f} minutes from {line.start:.0f} MiB, SQLite's pages aside, "
+        f"{allowed:.1f} allowed"
+    )
     return Finding(name=name, says=says, holds=not line.rises(by=allowed), line=line)
 
 
