@@ -16,6 +16,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 AIRLOCKS = {
     "engine.py",
+    "feeds/loop.py",
     "feeds/supervisor.py",
     "brokers/registry.py",
     "web/app.py",

@@ -25,7 +25,7 @@ CONTROL_SOCKET = "control.sock"
 
 HEAPS = 2
 """Of the C library. Left to itself it gives each of the fifty threads one of its own, up to eight for each processor, and
-what a thread frees in one no other thread uses: memory rises for hours though nothing is held (docs/explanation/soak.md)."""
+what a thread frees in one no other thread uses: memory rises for hours though nothing is held (docs/decisions/0001)."""
 
 _M_ARENA_MAX = -8
 
@@ -130,9 +130,9 @@ def serve(settings: Settings, *, build: Callable[..., Service] = Service, worker
 
 
 def _share_heaps() -> None:
-    """Have all threads to come share the C library's heaps, unless the operator said otherwise (glibc; see mallopt(3))."""
+    """Have all threads to come share the C library's heaps, where it is glibc; see mallopt(3)."""
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt") and "MALLOC_ARENA_MAX" not in os.environ:
+    if hasattr(libc, "mallopt"):
         libc.mallopt(_M_ARENA_MAX, HEAPS)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from orderwire.core.rollout import Choice, Rollout
+from orderwire.errors import FeedsBusyError
 from orderwire.store.users import Role, Scope
 from web.house import csrf
 
@@ -84,6 +85,26 @@ def test_stops_reach_the_feeds(house, ops, fields, after):
 
     assert house.services.pilot.gate.rollout == after
     assert house.fleet.pushing == {"acc": False}
+
+
+def test_a_step_and_a_choice_that_busy_feeds_follow_later_say_so(house, ops, gate):
+    gate.on_change = busy
+
+    answer = confirm(ops, action="kill", why="alert")
+    said = ops.get(answer.location).text
+    token = csrf(ops, "/settings")
+    chosen = ops.post(
+        "/settings/realtime", data={"csrf_token": token, "choice": "out"}, follow_redirects=True
+    )
+
+    assert gate.rollout == Rollout(killed=True)
+    assert "stopped. It is decided and written down, but the feeds are too busy to follow at once" in said
+    assert gate.choice("ops") is Choice.OUT
+    assert "too busy to follow at once" in chosen.text
+
+
+def busy():
+    raise FeedsBusyError
 
 
 def test_a_stop_is_ended(ops, gate):

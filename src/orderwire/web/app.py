@@ -38,6 +38,7 @@ from orderwire.errors import (
     BrokerUnreachableError,
     ConfigurationError,
     FedElsewhereError,
+    FeedsBusyError,
     InvalidRequestError,
     NotFoundError,
     OrderRefusedError,
@@ -115,6 +116,7 @@ HTMX: Final = MappingProxyType(
 
 _STATUS: Final[tuple[tuple[type[OrderwireError], int], ...]] = (
     (InvalidRequestError, 400),
+    (FeedsBusyError, 503),
     (NotFoundError, 404),
     (SessionExpiredError, 409),
     (PermissionRefusedError, 409),

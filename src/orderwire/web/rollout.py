@@ -15,7 +15,7 @@ from flask_login import current_user, login_required
 from orderwire.clock import Clock
 from orderwire.core.evidence import Cohort, Summary
 from orderwire.core.rollout import STAGES, Choice, Reason, Rollout
-from orderwire.errors import InvalidRequestError
+from orderwire.errors import FeedsBusyError, InvalidRequestError
 from orderwire.pilot.gate import RolloutGate, rollout_report
 from orderwire.store.accounts import Accounts
 from orderwire.store.pilot import RolloutChange
@@ -111,7 +111,11 @@ class RolloutPages:
         if step.seen != self._gate.rollout.described():
             problem = "Somebody changed the rollout meanwhile. Look at what is in force now, then ask again."
             return self._page(problems={"seen": problem}), 409
-        change = self._take(step)
+        try:
+            change = self._take(step)
+        except FeedsBusyError as error:
+            flash(f"In force now: {self._gate.rollout.described()}. {error}", "problem")
+            return redirect("/rollout")
         flash(f"In force now: {self._gate.rollout.described()}." if change else "Nothing to change.")
         return redirect("/rollout")
 
@@ -182,7 +186,11 @@ class RolloutPages:
         except ValueError:
             flash("Choose in, out, or none.", "problem")
             return redirect("/settings")
-        self._gate.choose(current_user.name, choice, by=current_user.name)
+        try:
+            self._gate.choose(current_user.name, choice, by=current_user.name)
+        except FeedsBusyError as error:
+            flash(str(error), "problem")
+            return redirect("/settings")
         flash(
             {
                 Choice.IN: "Real-time updates are switched on for you.",
