@@ -262,7 +262,6 @@ def test_all_accounts_are_switched_in_one_turn_of_the_loop(monkeypatch):
         submit = house.loop.submit
         monkeypatch.setattr(house.loop, "submit", lambda work: works.append(work) or submit(work))
         house.fleet.set_push({GOOD: False, BAD: False, AccountId("nobody"): False})
-        house.fleet.set_push({GOOD: False, BAD: False})
         off = [house.fleet.pushes(account) for account in (GOOD, BAD)]
         turns = len(works)
         monkeypatch.undo()
@@ -283,6 +282,23 @@ def test_a_switch_that_the_loop_gets_to_only_later_says_so_and_is_done_then(monk
         house.until(lambda: house.fleet.pushes(GOOD) is False)
 
     assert before
+
+
+def test_a_switch_overtakes_no_earlier_one_that_still_waits_for_the_loop(monkeypatch):
+    """Stop, which waits; resume, and stop once more: what was decided last is what holds."""
+    monkeypatch.setattr(fleet, "_SWITCH_WAIT", 0.05)
+    let_go = threading.Event()
+    with House(GoodBroker) as house:
+        house.until(house.is_(GOOD, Freshness.LIVE))
+        house.loop.loop.call_soon_threadsafe(let_go.wait)
+        for on in (False, True):
+            with pytest.raises(FeedsBusyError):
+                house.fleet.set_push({GOOD: on})
+        let_go.set()
+        house.loop.submit(asyncio.sleep(0)).result(10)
+        pushes = house.fleet.pushes(GOOD)
+
+    assert pushes
 
 
 def test_the_switch_is_felt_before_it_returns():

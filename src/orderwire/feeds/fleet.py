@@ -319,10 +319,10 @@ class Fleet:
 
         Raises FeedsBusyError where something holds the feed loop for seconds: they are switched once it lets go.
         """
-        differing = {account: on for account, on in wanted.items() if self.pushes(account) not in {None, on}}
-        if differing:
+        fed = {account: on for account, on in wanted.items() if self.pushes(account) is not None}
+        if fed:  # what is as wanted too: an earlier switch may still wait for the loop
             try:
-                self.loop.submit(self._switch(differing)).result(_SWITCH_WAIT)
+                self.loop.submit(self._switch(fed)).result(_SWITCH_WAIT)
             except TimeoutError as error:
                 raise FeedsBusyError from error
 
