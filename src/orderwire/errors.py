@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import msgspec
+
+UNDECODABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What decoding raises when the bytes are not what was asked for: bytes that are no UTF-8 and nesting without end come as
+Python's own errors, not as msgspec's."""
+
 
 class OrderwireError(Exception):
     """Something orderwire could not do."""

@@ -6,6 +6,7 @@ import httpx2
 import pytest
 
 from house import PASSWORD, ZERODHA, eventually, running_house
+from orderwire.serving import control_socket
 
 GOOD = {
     "account": ZERODHA,
@@ -107,6 +108,14 @@ def test_without_a_session_nothing_is_done(house, path):
 
 def test_the_control_routes_do_not_exist_on_the_network(house):
     assert httpx2.post(f"{house.url}/control/users.list", trust_env=False).status_code == 404
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"name": "\xbf"}', b'{"name": ' + b"[" * 20_000])
+def test_a_command_that_cannot_be_read_says_so(house, body):
+    with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(control_socket(house.settings)))) as http:
+        answer = http.post("http://localhost/control/users.list", content=body).json()
+
+    assert (answer["status"], answer["error"]) == ("error", "InvalidRequestError")
 
 
 @pytest.fixture(scope="module")

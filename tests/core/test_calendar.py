@@ -94,6 +94,8 @@ def test_a_list_of_ones_own_is_read():
     [
         (b"", "cannot be read"),
         (b"[]", "cannot be read"),
+        (b'{"source":"\xbf"}', "cannot be read"),
+        (b'{"other":' + b"[" * 20_000, "cannot be read"),
         (b'{"source":"me","known_through":"soon","segments":{}}', "known_through"),
         (b'{"source":"me","known_through":"2027-12-31","segments":{}}', "no segments"),
         (b'{"source":"me","known_through":"2027-12-31","segments":{"NSE":{"hours":[["9","10"]]}}}', "hours"),

@@ -57,6 +57,12 @@ def test_a_request_of_another_release_is_an_error_and_not_guessed():
         requests.unpacked('{"what": "Dance"}')
 
 
+@pytest.mark.parametrize("reply", ["", "5", '{"answer": "many"}', '{"error": 5}'])
+def test_an_answer_of_another_release_is_an_error_too(reply):
+    with pytest.raises(StoreError, match="cannot be read"):
+        requests.opened(reply, requests.ReadFreeze(exchange="NSE", symbol="INFY"))
+
+
 @pytest.mark.parametrize(
     "error",
     [

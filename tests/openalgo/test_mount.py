@@ -343,7 +343,7 @@ def test_a_flood_of_postbacks_meets_the_hosts_limiter(host, monkeypatch):
 
 
 def post(host, message, *, secret=SECRET, at=None, message_id="m1"):
-    body = msgspec.json.encode(message)
+    body = message if isinstance(message, bytes) else msgspec.json.encode(message)
     moment = int(time.time()) if at is None else at
     headers = webhooks.headers(body, secret=secret, message_id=message_id, at=moment)
     return host.app.test_client().post("/orderwire/exchange", data=body, headers=headers)
@@ -365,6 +365,11 @@ def test_a_signed_message_is_told_and_answered_with_what_the_service_does_not_ho
     assert answer.places["acc"].sequence == 1
     assert msgspec.json.decode(second.data, type=FromHost).state is None
     assert posted_to.status()["state"] == "live"
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"service": "\xbf"}', b'{"a": ' + b"[" * 20_000])
+def test_a_signed_message_that_is_none_is_refused(posted_to, body):
+    assert post(posted_to, body).status_code == 400
 
 
 @pytest.mark.parametrize(

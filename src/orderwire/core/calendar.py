@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from orderwire.core.alerts import Notice
 from orderwire.core.orders import IST
-from orderwire.errors import ConfigurationError
+from orderwire.errors import UNDECODABLE, ConfigurationError
 
 WARN_DAYS = 45
 """How long before the end of the data somebody is told: the exchanges publish next year's list in December."""
@@ -84,7 +84,7 @@ def read_calendar(text: bytes) -> MarketCalendar:
     """Read a calendar from JSON. Raises ConfigurationError that says what is wrong, and where."""
     try:
         calendar = msgspec.json.decode(text, type=MarketCalendar)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise ConfigurationError(f"The market calendar cannot be read: {error}") from error
     if not calendar.segments:
         raise ConfigurationError("The market calendar has no segments.")

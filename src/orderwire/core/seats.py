@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from orderwire.core.orders import IST
+from orderwire.errors import UNDECODABLE
 
 MOST_SAID: Final = 2_000
 """Bytes that a holder may say of itself; it may be anybody's program."""
@@ -54,7 +55,7 @@ def heard(text: bytes, *, process: int = 0) -> Holder:
     """Read what a holder said; `process` is what the system knows of it. What cannot be read is another program's."""
     try:
         holder = msgspec.json.decode(text, type=Holder)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return Holder(process=process)
     plain = {
         "home": _plain(holder.home) or UNKNOWN,

@@ -24,6 +24,7 @@ from orderwire.core.orders import (
     Position,
 )
 from orderwire.errors import (
+    UNDECODABLE,
     BrokerError,
     BrokerUnreachableError,
     ConfigurationError,
@@ -259,7 +260,7 @@ def unpacked(body: str) -> Request:
     """Return the request of a command. Raises StoreError for one that this release does not know."""
     try:
         request: Request = msgspec.json.decode(body, type=_ANY)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise StoreError(f"A command cannot be read: {error}.") from error
     return request
 
@@ -315,10 +316,13 @@ def failed(error: OrderwireError) -> str:
 
 
 def opened(reply: str, request: Request) -> Any:
-    """Return the answer, or raise the error, that a reply holds."""
-    given = msgspec.json.decode(reply, type=Reply)
-    if not given.error:
-        return msgspec.json.decode(given.answer, type=request.ANSWER)
+    """Return the answer, or raise the error, that a reply holds; StoreError for one that this release cannot read."""
+    try:
+        given = msgspec.json.decode(reply, type=Reply)
+        if not given.error:
+            return msgspec.json.decode(given.answer, type=request.ANSWER)
+    except UNDECODABLE as error:
+        raise StoreError(f"The answer to a command cannot be read: {error}.") from error
     raise _error(given)
 
 

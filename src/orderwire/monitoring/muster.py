@@ -16,7 +16,7 @@ import structlog
 from orderwire.clock import Clock
 from orderwire.core.alerts import Labels
 from orderwire.core.latency import HistogramSnapshot
-from orderwire.errors import StoreError
+from orderwire.errors import UNDECODABLE, StoreError
 from orderwire.monitoring.metrics import CATALOGUE, Sample
 from orderwire.store.database import Database
 from orderwire.store.leases import FEEDS, Leases, Worker, workers
@@ -68,7 +68,7 @@ def unpacked(report: str) -> list[Sample]:
     """Return the samples of a report; of one that another release wrote what is known here."""
     try:
         rows = msgspec.json.decode(report or "[]", type=list[_Row])
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return []
     return [
         Sample(name, labels, value if value is not None else histogram or HistogramSnapshot())

@@ -38,7 +38,7 @@ from orderwire.core.hosts import (
     protocol_problem,
     taken,
 )
-from orderwire.errors import ConfigurationError
+from orderwire.errors import UNDECODABLE, ConfigurationError
 from orderwire.openalgo.announcer import NAMESPACE, ROOM, Announcer
 from orderwire.openalgo.child import ServiceChild
 from orderwire.openalgo.seams import OWN_FEEDS, HostSeams, openalgo_seams, version_problems
@@ -375,7 +375,7 @@ class Mount:
             return jsonify(status="error", message="Not from the service that shares our secret."), 403
         try:
             told = msgspec.json.decode(body, type=ToHost)
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             return jsonify(status="error", message="That is no message of the service."), 400
         if told.service == self._service[0] and told.number <= self._service[1]:
             return jsonify(status="error", message="That was said before."), 409
@@ -481,7 +481,7 @@ def _script_view() -> ResponseReturnValue:
     try:
         names = msgspec.json.decode((SCRIPT / "manifest.json").read_bytes())["files"]
         text = (SCRIPT / names["follow.js"]).read_bytes()
-    except (OSError, KeyError, msgspec.DecodeError):
+    except (OSError, KeyError, *UNDECODABLE):
         return "// orderwire's page script was not built\n", 503, {"Content-Type": "text/javascript"}
     return Response(text, mimetype="text/javascript", headers={"Cache-Control": "no-cache"})
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from orderwire.core.hosts import FromHost, ToHost
-from orderwire.errors import OrderwireError
+from orderwire.errors import UNDECODABLE, OrderwireError
 
 SOCKET_NAME: Final = "control.sock"
 PATIENCE: Final = 10.0
@@ -92,7 +92,7 @@ class ServiceWire:
             raise AwayError(f"nobody answers at {self._path} ({type(error).__name__})") from error
         try:
             answer = msgspec.json.decode(body)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise RefusedError(f"the service answered {status}") from error
         if answer.get("status") != "success":
             raise RefusedError(str(answer.get("message") or f"the service answered {status}"))

@@ -11,9 +11,9 @@ from random import Random
 from tempfile import TemporaryFile
 from typing import IO, Final
 
-from msgspec import DecodeError, Struct, ValidationError, json
+from msgspec import Struct, json
 
-from orderwire.errors import OrderwireError
+from orderwire.errors import UNDECODABLE, OrderwireError
 
 SYMBOLS: Final = ("NSE:SBIN", "NSE:RELIANCE", "NSE:INFY")
 """Contracts that the exchange lists."""
@@ -118,7 +118,7 @@ def _days(child: subprocess.Popen[bytes], said: IO[bytes], *, count: int) -> Ite
     for number, line in enumerate(told, 1):  # noqa: B007 - counted for what follows
         try:
             yield json.decode(line, type=_PlayedDay).events
-        except (DecodeError, ValidationError) as error:
+        except UNDECODABLE as error:
             raise OrderwireError(f"The simulated exchange says nonsense: {error}") from error
     if number < count:
         said.seek(0)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from orderwire.errors import StoreError
+from orderwire.errors import UNDECODABLE, StoreError
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ def loads(text: str, kind: type[T]) -> T:
     """Decode what `dumps` wrote. Raises StoreError when the column does not hold a `kind`."""
     try:
         return msgspec.json.decode(text, type=kind)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise StoreError(f"A stored {kind.__name__} cannot be read: {error}.") from error
 
 

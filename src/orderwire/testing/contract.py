@@ -43,6 +43,7 @@ from orderwire.core.orders import (
     session_date,
 )
 from orderwire.errors import (
+    UNDECODABLE,
     BrokerError,
     BrokerUnreachableError,
     ConfigurationError,
@@ -976,7 +977,7 @@ def _with_wrong_leaves(body: bytes) -> Iterator[bytes]:
     """Yield the JSON with each of its values in turn left out, or replaced by wrong ones."""
     try:
         whole = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return
     for at, path in enumerate(_paths(whole)):
         for wrong in (*_WRONG, _WRONG_IN_TURN[at % len(_WRONG_IN_TURN)]):

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from orderwire.errors import ConfigurationError
+from orderwire.errors import UNDECODABLE, ConfigurationError
 
 BUILD: Final = Path(__file__).parent / "static" / "build"
 
@@ -33,5 +33,5 @@ def load_assets(build: Path = BUILD) -> Assets:
         return Assets(
             version=str(manifest["version"]), files=msgspec.convert(manifest["files"], dict[str, str])
         )
-    except (OSError, KeyError, msgspec.MsgspecError) as error:
+    except (OSError, KeyError, *UNDECODABLE) as error:
         raise ConfigurationError("The pages are not built: run `make pages`.") from error

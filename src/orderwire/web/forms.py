@@ -21,7 +21,7 @@ from orderwire.core.orders import (
     OrderId,
     OrderRequest,
 )
-from orderwire.errors import InvalidRequestError
+from orderwire.errors import UNDECODABLE, InvalidRequestError
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def read_json(body: bytes) -> dict[str, Any]:
     """Read a flat JSON object of texts, numbers and flags. Raises InvalidRequestError for anything else."""
     try:
         return msgspec.json.decode(body, type=dict[str, str | int | float | bool | None])
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         raise InvalidRequestError({"": "Send one flat JSON object."}) from None
 
 

@@ -21,7 +21,7 @@ from orderwire.core import webhooks
 from orderwire.core.events import Event, EventType
 from orderwire.core.hosts import WAIT, FromHost, Place, ToHost
 from orderwire.engine import EventEngine
-from orderwire.errors import ConfigurationError, OrderwireError
+from orderwire.errors import UNDECODABLE, ConfigurationError, OrderwireError
 from orderwire.web.hosts import HostLine
 
 _log = structlog.get_logger(__name__)
@@ -107,7 +107,7 @@ class HostPosts:
             self._line.refuse(str(error))
             self._failed(str(error))
             return False
-        except (httpx2.HTTPError, msgspec.MsgspecError, OrderwireError) as error:
+        except (httpx2.HTTPError, *UNDECODABLE, OrderwireError) as error:
             self._failed(f"{type(error).__name__}: {error}")
             return False
         self._line.refuse("")
@@ -143,6 +143,6 @@ def _taken(body: bytes) -> str:
     """Return why the host follows another service, empty where it refused for something else."""
     try:
         refusal = msgspec.json.decode(body, type=_Refusal)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return ""
     return refusal.message[:500] if refusal.taken else ""

@@ -20,6 +20,7 @@ import structlog
 from orderwire.core.events import Event, EventType
 from orderwire.core.lifecycle import OrderChange, openalgo_order
 from orderwire.core.orders import AccountId
+from orderwire.errors import UNDECODABLE
 from orderwire.store.users import ApiKey
 from orderwire.web.payloads import Json
 from orderwire.web.ports import Events
@@ -233,7 +234,7 @@ def _give_up_on_silence(environ: WSGIEnvironment) -> None:
 def _read(text: Any) -> Mapping[str, Any]:
     try:
         return msgspec.json.decode(text or "", type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         return {}
 
 

@@ -63,6 +63,18 @@ def test_what_is_no_envelope_is_unreadable_and_not_ok(body):
     assert (read.ok, read.readable) == (False, False)
 
 
+@pytest.mark.parametrize("words", [b'"\xbf"', b"5", b"[" * 20_000], ids=["no UTF-8", "a number", "nested"])
+def test_a_validation_error_whose_words_cannot_be_read_keeps_its_own_description(words):
+    body = (
+        b'{"type":"error","code":"e","description":"Bad Request","result":{"errors":[{"messages":['
+        + words
+        + b"]}]}}"
+    )
+
+    assert read_answer(400, body).description in {"Bad Request", ""}
+    assert isinstance(order_error(read_answer(400, body)), BrokerError)
+
+
 @pytest.mark.parametrize("body", [b"{}", b'{"code": "s-orders-0001"}', b'{"type": null}', b'{"data": {}}'])
 def test_a_success_that_says_neither_success_nor_error_leaves_an_order_in_doubt(body):
     error = order_error(read_answer(200, body))

@@ -160,8 +160,18 @@ def test_a_master_is_lines_or_a_list():
     assert master_rows(b'"a|b\\nc|d\\r\\n"') == ["a|b", "c|d\r", ""]
     assert master_rows(b'["a|b"]') == ["a|b"]
     assert master_rows(b"") == [""]
+
+
+@pytest.mark.parametrize("result", [b'{"a":1}', b'"\xbf"', b'["a", "\xbf"]', b"[" * 20_000])
+def test_a_master_that_is_neither_is_a_violation(result):
     with pytest.raises(ProtocolViolationError):
-        master_rows(b'{"a":1}')
+        master_rows(result)
+
+
+@pytest.mark.parametrize("result", [b'{"indexList":5}', b'{"indexList":["\xbf"]}', b'{"a":' + b"[" * 20_000])
+def test_an_index_list_that_cannot_be_read_is_a_violation(result):
+    with pytest.raises(ProtocolViolationError):
+        read_index_list(result, broker="test", segment="NSECM")
 
 
 @pytest.mark.parametrize(

@@ -472,10 +472,16 @@ def test_a_success_without_positions_is_empty():
     assert position_rows(b"{}") == []
 
 
-@pytest.mark.parametrize("body", [b'{"a":1}', b'"x"', b"[", b"<html>"])
+@pytest.mark.parametrize("body", [b'{"a":1}', b'"x"', b"[", b"<html>", b'{"\xbf": []}', b"[" * 20_000])
 def test_a_book_that_is_no_list_is_a_violation(body):
     with pytest.raises(ProtocolViolationError):
         list_rows(body)
+
+
+@pytest.mark.parametrize("body", [b"[]5", b'"x"', b"[", b'{"positionList": 5}', b'{"a": ' + b"[" * 20_000])
+def test_positions_that_are_no_object_are_a_violation(body):
+    with pytest.raises(ProtocolViolationError):
+        position_rows(body)
 
 
 # --- requests ---------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ Pure. Nearly everything bad comes as HTTP 400, a dead token and an empty book in
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import msgspec
 
 from orderwire.brokers.xts.messages import decode_json
 from orderwire.errors import (
+    UNDECODABLE,
     BrokerError,
     BrokerUnreachableError,
     ConfigurationError,
@@ -74,7 +74,7 @@ def read_answer(status: int, body: bytes) -> Answer:
     """Take an answer apart; whatever cannot be read becomes an unreadable one, never an error."""
     try:
         envelope = msgspec.json.decode(body, type=_Envelope)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    except UNDECODABLE:
         return Answer(status=status, ok=False, readable=False)
     if envelope.type is None and envelope.data:
         return read_answer(status, bytes(envelope.data))
@@ -152,7 +152,7 @@ def _describe(envelope: _Envelope) -> str:
 def _validation_messages(result: bytes) -> list[str]:
     try:
         errors = msgspec.json.decode(result, type=_Validation).errors
-    except (msgspec.DecodeError, RecursionError):
+    except UNDECODABLE:
         return []
     return [message for error in errors for message in error.messages]
 
@@ -269,7 +269,7 @@ def token_claims(token: str) -> Mapping[str, Any]:
         return {}
     try:
         claims = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (binascii.Error, msgspec.DecodeError, ValueError, RecursionError):
+    except UNDECODABLE:
         return {}
     return claims if isinstance(claims, dict) else {}
 

@@ -18,7 +18,7 @@ import msgspec
 
 from orderwire.brokers.xts.messages import EXCHANGES
 from orderwire.core.instruments import Instrument, openalgo_symbol
-from orderwire.errors import ProtocolViolationError
+from orderwire.errors import UNDECODABLE, ProtocolViolationError
 
 SEGMENT_NUMBERS: Final[Mapping[str, int]] = {
     "NSECM": 1,
@@ -109,7 +109,7 @@ def master_rows(result: bytes) -> Sequence[str]:
     """Split a master's `result`: one string of lines, or (L) a list of rows."""
     try:
         value = msgspec.json.decode(result or b'""', type=str | list[str])
-    except (msgspec.DecodeError, RecursionError):
+    except UNDECODABLE:
         raise ProtocolViolationError("an instrument master that is no text", raw=result[:400]) from None
     return value.split("\n") if isinstance(value, str) else value
 
@@ -118,7 +118,7 @@ def read_index_list(result: bytes, *, broker: str, segment: str) -> list[Instrum
     """Read `indexList`: names with their number after the last underscore; quote-only instruments."""
     try:
         names = msgspec.json.decode(result or b"{}", type=_IndexList).indexList
-    except (msgspec.DecodeError, RecursionError):
+    except UNDECODABLE:
         raise ProtocolViolationError("an index list that cannot be read", raw=result[:400]) from None
     split = [name.rpartition("_") for name in names]
     return [

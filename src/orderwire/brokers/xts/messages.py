@@ -33,7 +33,7 @@ from orderwire.core.orders import (
     Quantity,
     Trade,
 )
-from orderwire.errors import InvalidRequestError, ProtocolViolationError
+from orderwire.errors import UNDECODABLE, InvalidRequestError, ProtocolViolationError
 
 Row = Mapping[str, Any]
 
@@ -73,7 +73,7 @@ def decode_json(text: str | bytes) -> Any:
     """Decode JSON with decimals kept exact. Raises ProtocolViolationError."""
     try:
         return _json.decode(text)
-    except (msgspec.DecodeError, ValueError, RecursionError, InvalidOperation):
+    except (*UNDECODABLE, InvalidOperation):
         raw = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
         raise ProtocolViolationError("what came is not JSON", raw=raw[:MOST_KEPT]) from None
 
@@ -429,7 +429,7 @@ def position_rows(result: bytes) -> list[bytes]:
         return []
     try:
         return [bytes(row) for row in msgspec.json.decode(result, type=_PositionList).positionList]
-    except (msgspec.DecodeError, RecursionError):
+    except UNDECODABLE:
         raise ProtocolViolationError("positions without a list", raw=result[:MOST_KEPT]) from None
 
 
@@ -439,7 +439,7 @@ def list_rows(result: bytes) -> list[bytes]:
         return []
     try:
         return [bytes(row) for row in msgspec.json.decode(result, type=list[msgspec.Raw])]
-    except (msgspec.DecodeError, RecursionError):
+    except UNDECODABLE:
         raise ProtocolViolationError("a book that is no list", raw=result[:MOST_KEPT]) from None
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
 
-from orderwire.errors import ConfigurationError, ProtocolViolationError
+from orderwire.errors import UNDECODABLE, ConfigurationError, ProtocolViolationError
 
 REVISIONS: Final = ("auto", "3", "4")
 """What the setting may say."""
@@ -498,7 +498,7 @@ class _OpenPacket(msgspec.Struct):
 def _read_open(data: str) -> Opened:
     try:
         packet = msgspec.json.decode(data, type=_OpenPacket)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    except UNDECODABLE:
         raise _violation("the open packet cannot be read", data) from None
     if not (packet.pingInterval > 0 and packet.pingTimeout > 0):
         raise _violation("the open packet's timers make no sense", data)
@@ -528,7 +528,7 @@ def _loose_json(text: str) -> Any:
         return None
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+    except UNDECODABLE:
         return text
 
 

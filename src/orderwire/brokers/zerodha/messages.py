@@ -35,6 +35,7 @@ from orderwire.core.orders import (
     Trade,
 )
 from orderwire.errors import (
+    UNDECODABLE,
     BrokerUnreachableError,
     OrderRefusedError,
     OrderwireError,
@@ -198,7 +199,7 @@ def decode(decoder: msgspec.json.Decoder[T], text: bytes | str | Raw) -> T:
     """Decode JSON, or raise ProtocolViolationError with the text; no other error, whatever comes."""
     try:
         return decoder.decode(text)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, OverflowError) as error:
+    except (*UNDECODABLE, OverflowError) as error:
         raw = text.encode("utf-8", "replace") if isinstance(text, str) else bytes(text)
         raise ProtocolViolationError(f"Zerodha sent what its API does not allow: {error}", raw=raw) from None
 

@@ -11,7 +11,7 @@ import httpx2
 import msgspec
 from flask import Blueprint, Response, abort, request
 
-from orderwire.errors import InvalidRequestError, NotFoundError, OrderwireError
+from orderwire.errors import UNDECODABLE, InvalidRequestError, NotFoundError, OrderwireError
 from orderwire.web.operations import accounts, pilot, users, watch
 from orderwire.web.operations.office import Command, Office
 
@@ -67,12 +67,19 @@ def blueprint(office: Callable[[], Office]) -> Blueprint:
     @routes.post("/<command>")
     def carry_out(command: str) -> Response:
         try:
-            arguments = msgspec.json.decode(request.get_data() or b"{}", type=dict[str, Any])
-            answer = {"status": "success", "result": perform(office(), command, arguments)}
+            answer = {
+                "status": "success",
+                "result": perform(office(), command, _arguments(request.get_data())),
+            }
         except OrderwireError as error:
             answer = {"status": "error", "error": type(error).__name__, "message": str(error)}
-        except msgspec.DecodeError as error:
-            answer = {"status": "error", "error": "InvalidRequestError", "message": str(error)}
         return Response(msgspec.json.encode(answer), mimetype="application/json")
 
     return routes
+
+
+def _arguments(body: bytes) -> Mapping[str, Any]:
+    try:
+        return msgspec.json.decode(body or b"{}", type=dict[str, Any])
+    except UNDECODABLE as error:
+        raise InvalidRequestError({"arguments": str(error)}) from error
