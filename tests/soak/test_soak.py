@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from soak.course import Course, Finding, Plan, judge, run
+from soak.vitals import threads
 
 SMALL = Plan(days=12, events=6_000, ticks=120, clients=2, limit=2_000)
 """Twelve virtual days in seconds: memory that still warms up is told from a leak of a few kilobytes only."""
@@ -141,3 +143,19 @@ def test_too_few_nights_say_nothing_and_fail():
     del course.looks[9:]
 
     assert {"memory", "allocated", "files", "threads", "tasks", "depth"} <= failing(judge(course)).keys()
+
+
+def test_a_thread_that_waits_to_ping_a_client_counts_once_it_should_have_ended(monkeypatch):
+    ended = threading.Event()
+    waiting = threading.Thread(target=ended.wait, name="Thread-1 (_send_ping)")
+    before = threads()
+    waiting.start()
+    try:
+        young = threads()
+        monkeypatch.setattr("soak.vitals.PING_EVERY", -3600.0)
+        old = threads()
+    finally:
+        ended.set()
+        waiting.join()
+
+    assert (young - before, old - before) == (0, 1)

@@ -10,11 +10,13 @@ import os
 import re
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from orderwire.service import Service
+from orderwire.web.app import PING_EVERY
 
 UNITS = {
     "memory": "MiB",
@@ -24,6 +26,9 @@ UNITS = {
     "depth": "events in the queue",
 }
 """What is watched, and in what it is counted."""
+
+LATE = 10.0
+"""Seconds by which a busy machine may wake a thread too late."""
 
 
 class Vitals:
@@ -45,7 +50,7 @@ class Vitals:
                     "memory": memory() / 2**20,
                     "bytes": memory(),
                     "files": len(list(Path("/proc/self/fd").iterdir())) - 1,
-                    "threads": len(list(Path("/proc/self/task").iterdir())),
+                    "threads": threads(),
                     "tasks": self._tasks(),
                     "depth": statistics.depth,
                     "blocks": sys.getallocatedblocks(),
@@ -67,6 +72,24 @@ class Vitals:
 
 async def _tasks() -> int:
     return len(asyncio.all_tasks())
+
+
+def threads() -> int:
+    """Count the threads, but for those that wait to ping a client: Engine.IO's end when they next look after it left."""
+    waiting = {thread.native_id for thread in threading.enumerate() if thread.name.endswith("(_send_ping)")}
+    return sum(_age(task) > PING_EVERY + LATE for task in waiting if task) + sum(
+        int(task.name) not in waiting for task in Path("/proc/self/task").iterdir()
+    )
+
+
+def _age(task: int) -> float:
+    """Return the seconds a thread of this process lives already; 0 of one that ended."""
+    try:
+        told = Path(f"/proc/self/task/{task}/stat").read_text()
+    except OSError:
+        return 0.0
+    begun = int(told.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - begun
 
 
 def memory() -> int:
