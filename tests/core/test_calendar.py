@@ -100,6 +100,10 @@ def test_a_list_of_ones_own_is_read():
         (b'{"source":"me","known_through":"2027-12-31","segments":{}}', "no segments"),
         (b'{"source":"me","known_through":"2027-12-31","segments":{"NSE":{"hours":[["9","10"]]}}}', "hours"),
         (
+            b'{"source":"me","known_through":"2027-12-31","segments":{"NSE":{"hours":[["09:15:00Z","15:30:00Z"]]}}}',
+            "hours",
+        ),
+        (
             b'{"source":"me","known_through":"2027-12-31","segments":{"NSE":{"hours":[["15:30:00","09:15:00"]]}}}',
             "NSE opens at",
         ),

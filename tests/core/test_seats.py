@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
+
+import pytest
 
 from orderwire.core.seats import Holder, heard, names, said
 
@@ -45,3 +48,11 @@ def test_what_a_strange_program_says_is_not_repeated():
     assert heard(b"", process=7).words.startswith("Fed by another program, process 7;")
     assert heard(said(Holder(home="a\x1b[2Jb\n"))).home == "a[2Jb"
     assert len(heard(said(Holder(home="x" * 1_900))).home) == 200
+
+
+@pytest.mark.parametrize(
+    "since",
+    ["0001-01-01T00:00:00", "0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59Z", "2026-08-17T10:00:00"],
+)
+def test_a_time_that_is_none_is_not_told(since):
+    assert "since" not in heard(json.dumps({"home": "one", "since": since}).encode()).words

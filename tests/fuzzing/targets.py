@@ -8,20 +8,30 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from orderwire.brokers.xts import answers, messages, socketio
+from orderwire.brokers.xts import answers, master, messages, socketio
 from orderwire.brokers.xts.socketio import Connection, Ended, Joined
 from orderwire.brokers.zerodha import instruments as kite_instruments
 from orderwire.brokers.zerodha import messages as kite
 from orderwire.brokers.zerodha import postbacks
+from orderwire.core import calendar, seats
 from orderwire.core.instruments import InstrumentTable
 from orderwire.core.orders import AccountId, Channel
-from orderwire.errors import BrokerError, OrderwireError, ProtocolViolationError
+from orderwire.errors import (
+    BrokerError,
+    ConfigurationError,
+    InvalidRequestError,
+    OrderwireError,
+    ProtocolViolationError,
+    StoreError,
+)
+from orderwire.feeds import requests
+from orderwire.web import forms
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 ACCOUNT, DAY = AccountId("fuzz"), date(2026, 8, 17)
@@ -151,6 +161,15 @@ def envelopes(data: bytes) -> None:
     answers.token_expiry(data.decode("utf-8", "replace"))
 
 
+def xts_lists(data: bytes) -> None:
+    """A master and a list of indices: a bad row is counted, what is no list is a violation."""
+    count = master.MasterCount()
+    rows = only(ProtocolViolationError, master.master_rows, data) or ()
+    read = list(master.read_master(rows, broker="xts", count=count))
+    assert len(read) + sum(count.skipped.values()) + sum(count.rejected.values()) <= len(rows)
+    only(ProtocolViolationError, lambda: master.read_index_list(data, broker="xts", segment="NSECM"))
+
+
 # --- Kite -------------------------------------------------------------------------------------------------
 
 
@@ -188,6 +207,18 @@ def kite_postbacks(data: bytes) -> None:
 def kite_lists(data: bytes) -> None:
     """Kite's list of instruments."""
     only(ProtocolViolationError, kite_instruments.read_instruments, data)
+
+
+# --- others -----------------------------------------------------------------------------------------------
+
+
+def programs(data: bytes) -> None:
+    """What other programs say and people write: a form, a command, a calendar, who has a seat."""
+    only(InvalidRequestError, forms.read_json, data)
+    only(StoreError, requests.unpacked, data.decode("utf-8", "replace"))
+    only(StoreError, requests.opened, data.decode("utf-8", "replace"), requests.Refresh())
+    only(ConfigurationError, calendar.read_calendar, data)
+    assert seats.heard(data).words.isprintable()
 
 
 def only(error: type[Exception], work: Callable[..., Any], *arguments: Any) -> Any:
@@ -245,11 +276,32 @@ TARGETS: Mapping[str, Target] = {
             b"<html>",
         ),
     ),
+    "xts-lists": Target(
+        run=xts_lists,
+        seeds=(
+            *map(msgspec.json.encode, (DATA / "xts" / "master.txt").read_text().splitlines()),
+            b'{"indexList":["NIFTY 50_26000","INDIA VIX_26002"]}',
+        ),
+    ),
     "kite-replies": Target(run=kite_replies, seeds=files("kite")),
     "kite-orders": Target(run=kite_orders, seeds=_rows_of("kite")),
     "kite-postbacks": Target(run=kite_postbacks, seeds=((DATA / "kite" / "postback.json").read_bytes(),)),
     "kite-instruments": Target(
         run=kite_lists, seeds=((DATA / "kite" / "instruments.csv").read_bytes()[:2000],)
+    ),
+    "programs": Target(
+        run=programs,
+        seeds=(
+            seats.said(
+                seats.Holder(
+                    home="/srv/orderwire", process=7, account="mine", since=datetime(2026, 8, 17, tzinfo=UTC)
+                )
+            ),
+            requests.packed(requests.Refresh()).encode(),
+            requests.answered(None).encode(),
+            b'{"symbol":"INFY","quantity":1}',
+            b'{"source":"me","known_through":"2027-12-31","segments":{"NSE":{"hours":[["09:15:00","15:30:00"]]}}}',
+        ),
     ),
 }
 """By the name that the command takes."""

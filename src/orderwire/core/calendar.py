@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import date, datetime, time
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from orderwire.core.alerts import Notice
 from orderwire.core.orders import IST
@@ -19,8 +20,8 @@ WARN_DAYS = 45
 class Hours(Struct, frozen=True, array_like=True):
     """One session of a day, IST: open from `begins` until before `ends`."""
 
-    begins: time
-    ends: time
+    begins: Annotated[time, Meta(tz=False)]
+    ends: Annotated[time, Meta(tz=False)]
 
 
 class Segment(Struct, frozen=True, kw_only=True):

@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from orderwire.core.orders import IST
 from orderwire.errors import UNDECODABLE
@@ -20,6 +20,8 @@ MOST_SAID: Final = 2_000
 """Bytes that a holder may say of itself; it may be anybody's program."""
 
 UNKNOWN: Final = "another program"
+_YEARS: Final = range(2000, 3000)
+"""In which a holder may have begun; a time at the calendar's edge is in no zone of ours."""
 
 
 class Holder(Struct, frozen=True, kw_only=True):
@@ -30,7 +32,7 @@ class Holder(Struct, frozen=True, kw_only=True):
     process: int = 0
     account: str = ""
     """What the account is called there."""
-    since: datetime | None = None
+    since: Annotated[datetime, Meta(tz=True)] | None = None
 
     @property
     def words(self) -> str:
@@ -61,6 +63,7 @@ def heard(text: bytes, *, process: int = 0) -> Holder:
         "home": _plain(holder.home) or UNKNOWN,
         "account": _plain(holder.account),
         "process": holder.process or process,
+        "since": holder.since if holder.since is not None and holder.since.year in _YEARS else None,
     }
     return msgspec.structs.replace(holder, **plain)
 
