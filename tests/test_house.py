@@ -86,6 +86,29 @@ def test_what_cannot_be_decoded_is_caught_as_all_that_decoding_raises(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_types_are_met_in_one_place_or_while_modules_are_loaded(path):
+    """Two threads that make msgspec meet a type at once end the process (decoding.py)."""
+    tree = ast.parse(path.read_text())
+    loading = {
+        id(part)
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for part in ast.walk(node)
+    }
+    met = [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and re.fullmatch(r"(msgspec\.)?(convert|(json|msgpack)\.(decode|Decoder))", ast.unparse(node.func))
+        and id(node) not in loading
+        and (len(node.args) > 1 or node.keywords or ast.unparse(node.func).endswith("Decoder"))
+    ]
+    ours = [each for each in met if each.startswith("convert(") or each.endswith("type=dict[str, Any])")]
+
+    assert met == ours or name_of(path) == "decoding.py"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_brokers_name_stays_in_its_own_folder(path):
     if name_of(path).split("/")[0] not in NAMES_NO_BROKER:
         return

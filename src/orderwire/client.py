@@ -20,10 +20,10 @@ from typing import Any, Final, Literal, Self
 
 import engineio
 import httpx2
-import msgspec
 import socketio
 from msgspec import Struct
 
+from orderwire.decoding import convert
 from orderwire.errors import OrderwireError
 
 Kind = Literal["snapshot", "order", "trade", "position", "feed"]
@@ -148,28 +148,28 @@ class StreamEvent:
     @property
     def order(self) -> Order | None:
         """The order it is about, None when it is about something else."""
-        return msgspec.convert(self.fields, Order) if self.kind == "order" else None
+        return convert(self.fields, Order) if self.kind == "order" else None
 
     @property
     def trade(self) -> Trade | None:
         """The execution it is about."""
-        return msgspec.convert(self.fields, Trade) if self.kind == "trade" else None
+        return convert(self.fields, Trade) if self.kind == "trade" else None
 
     @property
     def position(self) -> Position | None:
         """The position it is about."""
-        return msgspec.convert(self.fields, Position) if self.kind == "position" else None
+        return convert(self.fields, Position) if self.kind == "position" else None
 
     @property
     def feed(self) -> Feed | None:
         """How fresh the account is now."""
-        return msgspec.convert(self.fields, Feed) if self.kind == "feed" else None
+        return convert(self.fields, Feed) if self.kind == "feed" else None
 
     @property
     def orders(self) -> list[Order]:
         """Every order it brings: all of the account with a snapshot, the one that changed with an order."""
         if self.kind == "snapshot":
-            return msgspec.convert(self.fields["orders"], list[Order])
+            return convert(self.fields["orders"], list[Order])
         return [self.order] if self.order is not None else []
 
 
@@ -405,7 +405,7 @@ class Orders:
 
     def book(self) -> list[Order]:
         """Return the orders of the session day."""
-        return msgspec.convert(self.call("orderbook")["data"]["orders"], list[Order])
+        return convert(self.call("orderbook")["data"]["orders"], list[Order])
 
     def call(self, name: str, *, headers: Mapping[str, str] = MappingProxyType({}), **fields: Any) -> Any:
         """Make one call of the REST interface and return its answer. Raises OrderwireError, RequestRefusedError."""

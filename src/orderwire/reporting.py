@@ -11,11 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from orderwire.console import DataDir, err, operate, out, print_table, read_settings
 from orderwire.core.survey import QUESTIONS
+from orderwire.decoding import convert
 from orderwire.errors import InvalidRequestError, OrderwireError
 from orderwire.pilot import rendering, simulation
 from orderwire.pilot.days import COLUMNS, in_columns
@@ -50,7 +50,7 @@ def report(  # noqa: PLR0917 - options by name
 ) -> None:
     """Make the evaluation report: verdict, scorecard, cohorts, incidents, survey, caveats, recommendation."""
     told = operate(read_settings(data_dir), "report.make", since=since, until=until)
-    _write(msgspec.convert(told, Report, strict=False), _format(html=html, md=md, pdf=pdf, json=as_json), to)
+    _write(convert(told, Report, strict=False), _format(html=html, md=md, pdf=pdf, json=as_json), to)
 
 
 def _format(**asked: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import date, datetime, time
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -57,6 +57,9 @@ class MarketCalendar(Struct, frozen=True, kw_only=True):
         return (self.known_through - today).days
 
 
+_calendar: Final = msgspec.json.Decoder(MarketCalendar)
+
+
 def _is_open(segment: Segment, local: datetime) -> bool:
     return any(hours.begins <= local.time() < hours.ends for hours in _hours(segment, local.date()))
 
@@ -84,7 +87,7 @@ def expiry_notice(calendar: MarketCalendar, today: date) -> Notice | None:
 def read_calendar(text: bytes) -> MarketCalendar:
     """Read a calendar from JSON. Raises ConfigurationError that says what is wrong, and where."""
     try:
-        calendar = msgspec.json.decode(text, type=MarketCalendar)
+        calendar = _calendar.decode(text)
     except UNDECODABLE as error:
         raise ConfigurationError(f"The market calendar cannot be read: {error}") from error
     if not calendar.segments:

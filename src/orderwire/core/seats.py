@@ -48,6 +48,9 @@ class Holder(Struct, frozen=True, kw_only=True):
         )
 
 
+_holder: Final = msgspec.json.Decoder(Holder)
+
+
 def said(holder: Holder) -> bytes:
     """Return what a holder answers who asks."""
     return msgspec.json.encode(holder)
@@ -56,7 +59,7 @@ def said(holder: Holder) -> bytes:
 def heard(text: bytes, *, process: int = 0) -> Holder:
     """Read what a holder said; `process` is what the system knows of it. What cannot be read is another program's."""
     try:
-        holder = msgspec.json.decode(text, type=Holder)
+        holder = _holder.decode(text)
     except UNDECODABLE:
         return Holder(process=process)
     plain = {

@@ -23,6 +23,7 @@ from orderwire.core.orders import (
     OrderRequest,
     Position,
 )
+from orderwire.decoding import decode
 from orderwire.errors import (
     UNDECODABLE,
     BrokerError,
@@ -259,7 +260,7 @@ def packed(request: Request) -> str:
 def unpacked(body: str) -> Request:
     """Return the request of a command. Raises StoreError for one that this release does not know."""
     try:
-        request: Request = msgspec.json.decode(body, type=_ANY)
+        request: Request = decode(body, _ANY)
     except UNDECODABLE as error:
         raise StoreError(f"A command cannot be read: {error}.") from error
     return request
@@ -318,9 +319,9 @@ def failed(error: OrderwireError) -> str:
 def opened(reply: str, request: Request) -> Any:
     """Return the answer, or raise the error, that a reply holds; StoreError for one that this release cannot read."""
     try:
-        given = msgspec.json.decode(reply, type=Reply)
+        given = decode(reply, Reply)
         if not given.error:
-            return msgspec.json.decode(given.answer, type=request.ANSWER)
+            return decode(bytes(given.answer), request.ANSWER)
     except UNDECODABLE as error:
         raise StoreError(f"The answer to a command cannot be read: {error}.") from error
     raise _error(given)

@@ -16,6 +16,7 @@ import structlog
 from orderwire.clock import Clock
 from orderwire.core.alerts import Labels
 from orderwire.core.latency import HistogramSnapshot
+from orderwire.decoding import decode
 from orderwire.errors import UNDECODABLE, StoreError
 from orderwire.monitoring.metrics import CATALOGUE, Sample
 from orderwire.store.database import Database
@@ -67,7 +68,7 @@ def packed(samples: Iterable[Sample]) -> str:
 def unpacked(report: str) -> list[Sample]:
     """Return the samples of a report; of one that another release wrote what is known here."""
     try:
-        rows = msgspec.json.decode(report or "[]", type=list[_Row])
+        rows = decode(report or "[]", list[_Row])
     except UNDECODABLE:
         return []
     return [

@@ -38,6 +38,7 @@ from orderwire.core.hosts import (
     protocol_problem,
     taken,
 )
+from orderwire.decoding import decode
 from orderwire.errors import UNDECODABLE, ConfigurationError
 from orderwire.openalgo.announcer import NAMESPACE, ROOM, Announcer
 from orderwire.openalgo.child import ServiceChild
@@ -374,7 +375,7 @@ class Mount:
             self._misheard_at = time.monotonic()
             return jsonify(status="error", message="Not from the service that shares our secret."), 403
         try:
-            told = msgspec.json.decode(body, type=ToHost)
+            told = decode(body, ToHost)
         except UNDECODABLE:
             return jsonify(status="error", message="That is no message of the service."), 400
         if told.service == self._service[0] and told.number <= self._service[1]:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from orderwire.core.hosts import FromHost, ToHost
+from orderwire.decoding import convert
 from orderwire.errors import UNDECODABLE, OrderwireError
 
 SOCKET_NAME: Final = "control.sock"
@@ -54,7 +55,7 @@ class ServiceWire:
             "host.take", {"asked": msgspec.to_builtins(asked)}, patience=asked.wait + PATIENCE
         )
         try:
-            return msgspec.convert(answer, ToHost)
+            return convert(answer, ToHost)
         except msgspec.ValidationError as error:
             raise RefusedError(f"the service speaks another protocol: {error}") from error
 

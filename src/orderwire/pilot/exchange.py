@@ -13,6 +13,7 @@ from typing import IO, Final
 
 from msgspec import Struct, json
 
+from orderwire.decoding import decode
 from orderwire.errors import UNDECODABLE, OrderwireError
 
 SYMBOLS: Final = ("NSE:SBIN", "NSE:RELIANCE", "NSE:INFY")
@@ -117,7 +118,7 @@ def _days(child: subprocess.Popen[bytes], said: IO[bytes], *, count: int) -> Ite
     number = 0
     for number, line in enumerate(told, 1):  # noqa: B007 - counted for what follows
         try:
-            yield json.decode(line, type=_PlayedDay).events
+            yield decode(line, _PlayedDay).events
         except UNDECODABLE as error:
             raise OrderwireError(f"The simulated exchange says nonsense: {error}") from error
     if number < count:

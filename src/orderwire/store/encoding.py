@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from orderwire.decoding import decode
 from orderwire.errors import UNDECODABLE, StoreError
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ def dumps(value: Any) -> str:
 def loads(text: str, kind: type[T]) -> T:
     """Decode what `dumps` wrote. Raises StoreError when the column does not hold a `kind`."""
     try:
-        return msgspec.json.decode(text, type=kind)
+        return decode(text, kind)
     except UNDECODABLE as error:
         raise StoreError(f"A stored {kind.__name__} cannot be read: {error}.") from error
 

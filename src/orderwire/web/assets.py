@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
+from orderwire.decoding import convert, decode
 from orderwire.errors import UNDECODABLE, ConfigurationError
 
 BUILD: Final = Path(__file__).parent / "static" / "build"
@@ -29,9 +28,7 @@ class Assets:
 def load_assets(build: Path = BUILD) -> Assets:
     """Read the manifest that frontend/build.mjs wrote. Raises ConfigurationError when there is none."""
     try:
-        manifest = msgspec.json.decode((build / "manifest.json").read_bytes(), type=dict[str, object])
-        return Assets(
-            version=str(manifest["version"]), files=msgspec.convert(manifest["files"], dict[str, str])
-        )
+        manifest = decode((build / "manifest.json").read_bytes(), dict[str, object])
+        return Assets(version=str(manifest["version"]), files=convert(manifest["files"], dict[str, str]))
     except (OSError, KeyError, *UNDECODABLE) as error:
         raise ConfigurationError("The pages are not built: run `make pages`.") from error

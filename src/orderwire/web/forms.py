@@ -8,8 +8,6 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-import msgspec
-
 from orderwire.core.orders import (
     EXCHANGES,
     INDEX_EXCHANGES,
@@ -21,6 +19,7 @@ from orderwire.core.orders import (
     OrderId,
     OrderRequest,
 )
+from orderwire.decoding import decode
 from orderwire.errors import UNDECODABLE, InvalidRequestError
 
 T = TypeVar("T")
@@ -43,7 +42,7 @@ _LONGEST: Final = 400
 def read_json(body: bytes) -> dict[str, Any]:
     """Read a flat JSON object of texts, numbers and flags. Raises InvalidRequestError for anything else."""
     try:
-        return msgspec.json.decode(body, type=dict[str, str | int | float | bool | None])
+        return decode(body, dict[str, str | int | float | bool | None])
     except UNDECODABLE:
         raise InvalidRequestError({"": "Send one flat JSON object."}) from None
 

@@ -20,6 +20,7 @@ from orderwire.config import Settings
 from orderwire.core import webhooks
 from orderwire.core.events import Event, EventType
 from orderwire.core.hosts import WAIT, FromHost, Place, ToHost
+from orderwire.decoding import decode
 from orderwire.engine import EventEngine
 from orderwire.errors import UNDECODABLE, ConfigurationError, OrderwireError
 from orderwire.web.hosts import HostLine
@@ -127,7 +128,7 @@ class HostPosts:
             raise _TakenError(why)
         if not reply.is_success:
             raise OrderwireError(f"it answered {reply.status_code}: {reply.text[:200]}")
-        return msgspec.json.decode(reply.content, type=FromHost)
+        return decode(reply.content, FromHost)
 
     def _failed(self, why: str) -> None:
         pause = BACK_OFF[min(self._failures, len(BACK_OFF) - 1)]
@@ -142,7 +143,7 @@ class HostPosts:
 def _taken(body: bytes) -> str:
     """Return why the host follows another service, empty where it refused for something else."""
     try:
-        refusal = msgspec.json.decode(body, type=_Refusal)
+        refusal = decode(body, _Refusal)
     except UNDECODABLE:
         return ""
     return refusal.message[:500] if refusal.taken else ""

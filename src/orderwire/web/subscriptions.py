@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
 import simple_websocket
 import structlog
 
 from orderwire.core.events import Event, EventType
 from orderwire.core.lifecycle import OrderChange, openalgo_order
 from orderwire.core.orders import AccountId
+from orderwire.decoding import decode
 from orderwire.errors import UNDECODABLE
 from orderwire.store.users import ApiKey
 from orderwire.web.payloads import Json
@@ -233,7 +233,7 @@ def _give_up_on_silence(environ: WSGIEnvironment) -> None:
 
 def _read(text: Any) -> Mapping[str, Any]:
     try:
-        return msgspec.json.decode(text or "", type=dict[str, Any])
+        return decode(text or "", dict[str, Any])
     except UNDECODABLE:
         return {}
 

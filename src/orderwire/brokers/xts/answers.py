@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from orderwire.brokers.xts.messages import decode_json
+from orderwire.decoding import decode
 from orderwire.errors import (
     UNDECODABLE,
     BrokerError,
@@ -73,7 +74,7 @@ class _Envelope(msgspec.Struct):
 def read_answer(status: int, body: bytes) -> Answer:
     """Take an answer apart; whatever cannot be read becomes an unreadable one, never an error."""
     try:
-        envelope = msgspec.json.decode(body, type=_Envelope)
+        envelope = decode(body, _Envelope)
     except UNDECODABLE:
         return Answer(status=status, ok=False, readable=False)
     if envelope.type is None and envelope.data:
@@ -151,7 +152,7 @@ def _describe(envelope: _Envelope) -> str:
 
 def _validation_messages(result: bytes) -> list[str]:
     try:
-        errors = msgspec.json.decode(result, type=_Validation).errors
+        errors = decode(result, _Validation).errors
     except UNDECODABLE:
         return []
     return [message for error in errors for message in error.messages]

@@ -18,6 +18,7 @@ import msgspec
 
 from orderwire.brokers.xts.messages import EXCHANGES
 from orderwire.core.instruments import Instrument, openalgo_symbol
+from orderwire.decoding import decode
 from orderwire.errors import UNDECODABLE, ProtocolViolationError
 
 SEGMENT_NUMBERS: Final[Mapping[str, int]] = {
@@ -108,7 +109,7 @@ def read_master(rows: Iterable[str], *, broker: str, count: MasterCount) -> Iter
 def master_rows(result: bytes) -> Sequence[str]:
     """Split a master's `result`: one string of lines, or (L) a list of rows."""
     try:
-        value = msgspec.json.decode(result or b'""', type=str | list[str])
+        value = decode(result or b'""', str | list[str])
     except UNDECODABLE:
         raise ProtocolViolationError("an instrument master that is no text", raw=result[:400]) from None
     return value.split("\n") if isinstance(value, str) else value
@@ -117,7 +118,7 @@ def master_rows(result: bytes) -> Sequence[str]:
 def read_index_list(result: bytes, *, broker: str, segment: str) -> list[Instrument]:
     """Read `indexList`: names with their number after the last underscore; quote-only instruments."""
     try:
-        names = msgspec.json.decode(result or b"{}", type=_IndexList).indexList
+        names = decode(result or b"{}", _IndexList).indexList
     except UNDECODABLE:
         raise ProtocolViolationError("an index list that cannot be read", raw=result[:400]) from None
     split = [name.rpartition("_") for name in names]

@@ -33,6 +33,7 @@ from orderwire.core.orders import (
     Quantity,
     Trade,
 )
+from orderwire.decoding import decode
 from orderwire.errors import UNDECODABLE, InvalidRequestError, ProtocolViolationError
 
 Row = Mapping[str, Any]
@@ -428,7 +429,7 @@ def position_rows(result: bytes) -> list[bytes]:
     if result.strip() in _EMPTY:
         return []
     try:
-        return [bytes(row) for row in msgspec.json.decode(result, type=_PositionList).positionList]
+        return [bytes(row) for row in decode(result, _PositionList).positionList]
     except UNDECODABLE:
         raise ProtocolViolationError("positions without a list", raw=result[:MOST_KEPT]) from None
 
@@ -438,7 +439,7 @@ def list_rows(result: bytes) -> list[bytes]:
     if result.strip() in _EMPTY:
         return []
     try:
-        return [bytes(row) for row in msgspec.json.decode(result, type=list[msgspec.Raw])]
+        return [bytes(row) for row in decode(result, list[msgspec.Raw])]
     except UNDECODABLE:
         raise ProtocolViolationError("a book that is no list", raw=result[:MOST_KEPT]) from None
 

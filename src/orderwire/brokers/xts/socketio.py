@@ -14,6 +14,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
 
+from orderwire.decoding import decode
 from orderwire.errors import UNDECODABLE, ConfigurationError, ProtocolViolationError
 
 REVISIONS: Final = ("auto", "3", "4")
@@ -497,7 +498,7 @@ class _OpenPacket(msgspec.Struct):
 
 def _read_open(data: str) -> Opened:
     try:
-        packet = msgspec.json.decode(data, type=_OpenPacket)
+        packet = decode(data, _OpenPacket)
     except UNDECODABLE:
         raise _violation("the open packet cannot be read", data) from None
     if not (packet.pingInterval > 0 and packet.pingTimeout > 0):

@@ -11,6 +11,7 @@ import httpx2
 import msgspec
 from flask import Blueprint, Response, abort, request
 
+from orderwire.decoding import convert, decode
 from orderwire.errors import UNDECODABLE, InvalidRequestError, NotFoundError, OrderwireError
 from orderwire.web.operations import accounts, pilot, users, watch
 from orderwire.web.operations.office import Command, Office
@@ -32,7 +33,7 @@ def perform(office: Office, command: str, arguments: Mapping[str, Any]) -> Any:
     if kind is None:
         raise NotFoundError(f"There is no command {command!r}.")
     try:
-        asked = msgspec.convert(dict(arguments), kind, strict=False)
+        asked = convert(dict(arguments), kind, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidRequestError({"arguments": str(error)}) from error
     return msgspec.to_builtins(asked.perform(office))
@@ -80,6 +81,6 @@ def blueprint(office: Callable[[], Office]) -> Blueprint:
 
 def _arguments(body: bytes) -> Mapping[str, Any]:
     try:
-        return msgspec.json.decode(body or b"{}", type=dict[str, Any])
+        return decode(body or b"{}", dict[str, Any])
     except UNDECODABLE as error:
         raise InvalidRequestError({"arguments": str(error)}) from error
