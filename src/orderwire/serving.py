@@ -79,7 +79,7 @@ def open_control_listener(settings: Settings, worker: str = "") -> socket.socket
         ) from error
     finally:
         os.umask(before)
-    listener.listen(16)
+    listener.listen(1024)
     listener.set_inheritable(True)
     return listener
 
@@ -91,7 +91,8 @@ def serve(settings: Settings, *, build: Callable[..., Service] = Service, worker
     Raises ConfigurationError when others live on the database that it cannot live beside.
     """
     from gunicorn.app.base import BaseApplication  # noqa: PLC0415 - 0.2 s that no other command needs
-    from gunicorn.workers.gthread import ThreadWorker  # noqa: PLC0415 - see above
+
+    from orderwire.threadworker import Worker  # noqa: PLC0415 - see above
 
     _share_heaps()
     make, listeners, grace = _arrived(settings, build, worker)
@@ -102,8 +103,8 @@ def serve(settings: Settings, *, build: Callable[..., Service] = Service, worker
         for service in held:
             service.stop()
 
-    class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-        """A thread worker that lets the browsers go before it waits for them."""
+    class Polite(Worker):
+        """A worker that lets the browsers go before it waits for them."""
 
         def handle_exit(self, sig: int, frame: Any) -> None:
             for service in held:
@@ -116,7 +117,7 @@ def serve(settings: Settings, *, build: Callable[..., Service] = Service, worker
         def load_config(self) -> None:
             for name, value in _gunicorn_settings(settings, listeners, grace).items():
                 self.cfg.set(name, value)
-            self.cfg.set("worker_class", Worker)
+            self.cfg.set("worker_class", Polite)
             self.cfg.set("worker_exit", stop)
 
         def load(self) -> Any:

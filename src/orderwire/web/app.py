@@ -63,6 +63,7 @@ from orderwire.web.assets import Assets, load_assets
 from orderwire.web.auth import Doors, send_to_login, session_id, wants_json
 from orderwire.web.evaluation import EvaluationPages
 from orderwire.web.limits import make_limiter
+from orderwire.web.lines import browsers_line
 from orderwire.web.mine import ids, my_accounts
 from orderwire.web.monitor import PROBES
 from orderwire.web.navigation import links
@@ -335,7 +336,7 @@ def _keep_private(response: Response) -> Response:
 
 
 def _socketio(app: Flask, services: Services) -> SocketIO:
-    return SocketIO(
+    made = SocketIO(
         app,
         client_manager=Members() if services.switchboard is None else services.switchboard,
         async_mode="gevent" if services.greenlets else "threading",
@@ -349,6 +350,10 @@ def _socketio(app: Flask, services: Services) -> SocketIO:
         max_http_buffer_size=MOST_REQUEST_BYTES,
         serve_client=False,
     )
+    lines = made.server.eio
+    driver = browsers_line(lines._async["websocket"], most_bytes=MOST_REQUEST_BYTES)  # noqa: SLF001 - no other way in
+    lines._async = {**lines._async, "websocket": driver}  # noqa: SLF001 - see above
+    return made
 
 
 def _postbacks(services: Services) -> Postbacks:

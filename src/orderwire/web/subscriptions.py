@@ -22,6 +22,7 @@ from orderwire.core.orders import AccountId
 from orderwire.decoding import decode
 from orderwire.errors import UNDECODABLE
 from orderwire.store.users import ApiKey
+from orderwire.web.lines import prepared, socket_of
 from orderwire.web.payloads import Json
 from orderwire.web.ports import Events
 
@@ -130,9 +131,11 @@ class Subscriptions:
     def serve(self, environ: WSGIEnvironment) -> str:
         """Serve one connection until it ends; returns which server's socket it was."""
         program = _Program()
-        _give_up_on_silence(environ)
         wire = simple_websocket.Server(
-            environ, ping_interval=PING_EVERY, max_message_size=MOST_MESSAGE, event_class=lambda: program.bell
+            prepared(environ),
+            ping_interval=PING_EVERY,
+            max_message_size=MOST_MESSAGE,
+            event_class=lambda: program.bell,
         )
         self._replace(joined=program)
         try:
@@ -213,22 +216,11 @@ class SubscriptionsFirst:
         return self.app(environ, start_response)
 
 
-def _socket_of(environ: WSGIEnvironment) -> Any:
-    return environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-
-
 def _came_by(environ: WSGIEnvironment) -> int:
-    connection = _socket_of(environ)
+    connection = socket_of(environ)
     if connection is None or connection.family == socket.AF_UNIX:
         return 0
     return int(connection.getsockname()[1])
-
-
-def _give_up_on_silence(environ: WSGIEnvironment) -> None:
-    """Have the system drop a connection whose other end takes nothing: no thread of ours waits for it for ever."""
-    connection = _socket_of(environ)
-    if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PING_EVERY * 1000)
 
 
 def _read(text: Any) -> Mapping[str, Any]:
