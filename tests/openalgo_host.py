@@ -225,6 +225,12 @@ class Listener:
 
     def close(self) -> None:
         self.client.disconnect()
+        for left in (
+            self.client.eio.ws,
+            self.client.eio.http,
+        ):  # the library leaves both to the garbage collector
+            if left is not None:
+                left.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import json
 import socket
 import threading
@@ -189,6 +190,24 @@ class TestAgainstTheService:
             eventually(lambda: take(stream, seen) and filled(seen, made["id"]))
 
         assert "snapshot" not in {event.kind for event in seen}
+
+    def test_a_connection_that_breaks_is_closed_and_another_goes_on(self, house, monkeypatch):
+        with OrderStream(house.url, apikey=house.keys["asha"]) as stream:
+            stream.next(timeout=10)
+            broken = stream._client.eio.ws
+            line = broken.sock
+
+            def reset():
+                raise ConnectionResetError(errno.ECONNRESET, "by the test")
+
+            monkeypatch.setattr(broken, "recv", reset)
+            made = house.place(ZERODHA, quantity=2, order_type="MARKET")
+            seen = []
+            eventually(lambda: take(stream, seen) and filled(seen, made["id"]))
+            again = stream._client.eio.ws
+
+        assert line.fileno() == -1
+        assert again is not broken
 
     def test_orders_are_placed_once_changed_and_cancelled(self, house):
         with Orders(house.url, apikey=house.keys["asha"]) as desk:

@@ -182,12 +182,18 @@ Callback = Callable[[StreamEvent], Any]
 class _InOrder(engineio.Client):  # type: ignore[misc]  # the library ships no types
     """Handles events in the order they came: the library starts a thread for each message, and those overtake.
 
-    Only events are handled where they are read: what ends a connection has to join that thread.
+    Only events are handled where they are read: what ends a connection has to join that thread. A connection that broke
+    is closed: the library forgets it, and leaves its socket to the garbage collector.
     """
 
     def _trigger_event(self, event: str, *args: Any, run_async: bool = False, **more: Any) -> Any:
         in_order = event == "message" and str(args[0]).startswith(_EVENT)
         return super()._trigger_event(event, *args, run_async=run_async and not in_order, **more)
+
+    def _reset(self) -> None:
+        super()._reset()
+        if self.ws is not None:
+            self.ws.shutdown()
 
 
 _GREETED_WITHIN = 20.0
