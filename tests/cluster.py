@@ -17,6 +17,7 @@ import psycopg
 
 from house import PASSWORD, Simulators, answers, eventually, free_port, run_python
 from orderwire.config import Settings, load
+from orderwire.errors import OrderwireError
 from orderwire.service import make_data_folder, open_records
 from orderwire.serving import control_socket
 from orderwire.store.users import Role, Scope
@@ -192,7 +193,7 @@ class Cluster:
         """How fresh each account is, by what its owner says."""
         found: dict[str, str] = {}
         for name in [name for name in self.processes if name.startswith("f")]:
-            with contextlib.suppress(httpx2.HTTPError):
+            with contextlib.suppress(httpx2.HTTPError, OrderwireError):
                 rows = operations.ask(control_socket(self.settings, name), "accounts.list", {})
                 found |= {row["id"]: row["freshness"] for row in rows if row["freshness"]}
         return found

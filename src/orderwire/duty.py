@@ -16,7 +16,7 @@ from orderwire.config import Settings
 from orderwire.console import DataDir, out, read_settings
 from orderwire.core.orders import IST
 from orderwire.core.promrules import rules_file
-from orderwire.errors import ConfigurationError
+from orderwire.errors import ConfigurationError, OrderwireError
 from orderwire.monitoring.station import rules_of
 from orderwire.store.encoding import from_ns
 from orderwire.web import operations
@@ -44,7 +44,7 @@ def status(
     """Say how the running service is doing; exit code 0 ok, 1 warning, 2 critical, 3 not running."""
     try:
         found = _ask(read_settings(data_dir), "status")
-    except ConfigurationError as error:
+    except OrderwireError as error:
         out.print_json(json.dumps({"status": "down"})) if as_json else out.print(str(error), style="red")
         raise SystemExit(DOWN) from error
     if as_json:

@@ -42,17 +42,37 @@ def perform(office: Office, command: str, arguments: Mapping[str, Any]) -> Any:
 def ask(path: Path, command: str, arguments: Mapping[str, Any], *, patience: float = 60.0) -> Any:
     """Have the running service carry out a command, over its control socket at `path`, within `patience` seconds.
 
-    Raises OrderwireError with the service's words, httpx2.ConnectError when no service listens.
+    Raises OrderwireError with the service's words, or because it did not answer; httpx2.ConnectError when none listens.
     """
+    _knock(path)
     transport = httpx2.HTTPTransport(uds=str(path))
     with httpx2.Client(
         transport=transport, timeout=httpx2.Timeout(patience, connect=2.0), trust_env=False
     ) as client:
-        reply = client.post(f"http://localhost/control/{command}", content=msgspec.json.encode(arguments))
+        try:
+            reply = client.post(f"http://localhost/control/{command}", content=msgspec.json.encode(arguments))
+        except httpx2.TransportError as error:
+            raise OrderwireError(
+                f"The service did not answer ({type(error).__name__}): look whether {command} was done before you ask again."
+            ) from error
     answer = reply.raise_for_status().json()
     if answer["status"] != "success":
         raise OrderwireError(answer["message"])
     return answer["result"]
+
+
+def _knock(path: Path) -> None:
+    """See that somebody listens: the library forgets the socket with which it finds nobody, and leaves it open."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(2.0)
+        try:
+            line.connect(str(path))
+        except (TimeoutError, BlockingIOError) as error:
+            raise OrderwireError(
+                f"The service at {path} takes no calls now; nothing was done. Try again."
+            ) from error
+        except OSError as error:
+            raise httpx2.ConnectError(f"{path}: {error.strerror}") from error
 
 
 def blueprint(office: Callable[[], Office]) -> Blueprint:
