@@ -31,7 +31,7 @@ serve: setup pages ## Set everything up and run the service
 	@$(BIN)/orderwire serve $(ARGS)
 
 test: setup-dev pages peers sdk vnpy ## Set everything up and run every test (TEST=path runs some, REPORT=1 shows figures)
-	@$(BIN)/pytest $(TEST) -n 2 --dist loadfile --no-loadscope-reorder $(if $(REPORT),-rA) $(ARGS)
+	@$(BIN)/pytest $(TEST) -n 3 --dist loadfile --no-loadscope-reorder $(if $(REPORT),-rA) $(ARGS)
 
 test-browser: setup-dev pages peers ## Run the tests in a real browser
 	@$(BIN)/pytest tests/browser tests/acceptance -v $(ARGS)
