@@ -104,7 +104,14 @@ def test_types_are_met_in_one_place_or_while_modules_are_loaded(path):
         and (len(node.args) > 1 or node.keywords or ast.unparse(node.func).endswith("Decoder"))
     ]
     ours = [each for each in met if each.startswith("convert(") or each.endswith("type=dict[str, Any])")]
+    imported = {
+        name.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module == "msgspec"
+        for name in node.names
+    }
 
+    assert "convert" not in imported
     assert met == ours or name_of(path) == "decoding.py"
 
 
